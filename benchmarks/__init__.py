@@ -1,0 +1,1 @@
+"""Measuring rankers: effectiveness with intervals, the exact expectation of random order, and the table of results."""

@@ -1,0 +1,71 @@
+"""RecBole atomic files: ``NAME.inter`` and ``NAME.item``, tab separated, headers such as ``item_id:token``."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+
+from unified_ranker.tasks.base import BuildOptions, Source, open_text
+from unified_ranker.tasks.recommendation import Interactions
+
+from unified_ranker.errors import DataError
+from unified_ranker.schema.types import Candidate
+
+# Column that names an item, and the one that describes it, by data set.
+TITLE_COLUMNS = ("movie_title", "title", "name")
+TEXT_COLUMNS = ("genre", "categories", "category", "class")
+YEAR_COLUMN = "release_year"
+
+
+def source(name: str, *, title: str) -> Source:
+    """Return where an atomic data set is expected: a folder of its own name."""
+    return Source(
+        folder=name,
+        title=title,
+        url="https://recbole.io/dataset_list.html",
+        licence="see the original data set; MovieLens and Amazon forbid or do not grant redistribution",
+    )
+
+
+def read(options: BuildOptions, where: Source) -> Interactions:
+    """Read interactions in order of time, and the items' titles.
+
+    Raises:
+        DataError: a column is missing, naming the file.
+    """
+    name = where.folder
+    path = options.find(where, f"{name}.item")
+    items: dict[str, Candidate] = {}
+    with open_text(path) as file:
+        for row in _rows(file, path, ("item_id",)):
+            title = next((row[column] for column in TITLE_COLUMNS if row.get(column)), "")
+            text = next((row[column] for column in TEXT_COLUMNS if row.get(column)), "")
+            year = row.get(YEAR_COLUMN) or ""
+            if title and year and year not in title:
+                title = f"{title} ({year})"
+            if title or text:
+                items[row["item_id"]] = Candidate(
+                    id=row["item_id"], title=title, text=", ".join(text.split()) if "," not in text else text
+                )
+    path = options.find(where, f"{name}.inter")
+    dated: dict[str, list[tuple[float, int, str]]] = defaultdict(list)
+    with open_text(path) as file:
+        for number, row in enumerate(_rows(file, path, ("user_id", "item_id", "timestamp"))):
+            if row["item_id"] in items:
+                dated[row["user_id"]].append((float(row["timestamp"]), number, row["item_id"]))
+    histories = {user: list(dict.fromkeys(item for *_, item in sorted(rows))) for user, rows in dated.items()}
+    return Interactions(histories, items)
+
+
+def _rows(file: object, path: object, needed: tuple[str, ...]) -> list[dict[str, str]]:
+    reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)  # type: ignore[arg-type]
+    header = [column.split(":")[0] for column in next(reader)]
+    for column in needed:
+        if column not in header:
+            raise DataError(f"{path}: column {column!r} is missing; the header has {', '.join(header)}")
+    rows = []
+    for number, row in enumerate(reader, start=2):
+        if len(row) != len(header):
+            raise DataError(f"{path}, row {number}: {len(row)} columns; the header has {len(header)}")
+        rows.append(dict(zip(header, row, strict=True)))
+    return rows

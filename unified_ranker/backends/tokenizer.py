@@ -1,0 +1,124 @@
+"""A Hugging Face tokenizer as prompts see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from unified_ranker.errors import BackendError
+from unified_ranker.exchange import Message
+
+
+class TokenizerTools:
+    """Counts, cuts and renders with a tokenizer.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        context_tokens: Most tokens of prompt and reply.
+        labels: Labels that the model was trained with.
+
+    Raises:
+        BackendError: a label is not a single token of this tokenizer.
+    """
+
+    def __init__(self, tokenizer: Any, *, context_tokens: int, labels: tuple[str, ...] = ()) -> None:
+        self.tokenizer = tokenizer
+        self._context = context_tokens
+        self._labels = labels
+        self._control = frozenset({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()})
+        self._ids = lru_cache(maxsize=65_536)(self._encode)
+        for label in labels:
+            if len(self._ids(label)) != 1:
+                raise BackendError(f"label {label!r} of ranker.json is not a single token of this model's tokenizer")
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @property
+    def control_tokens(self) -> frozenset[str]:
+        """All special and added tokens."""
+        return self._control
+
+    @property
+    def context_tokens(self) -> int:
+        """Most tokens of prompt and reply."""
+        return self._context
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels that the model was trained with."""
+        return self._labels
+
+    @property
+    def pad_id(self) -> int:
+        """A token for padding; any will do, since padding is masked."""
+        for value in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if value is not None:
+                return int(value)
+        return 0
+
+    def count(self, text: str) -> int:
+        """Return how many tokens a text has on its own."""
+        return len(self._ids(text))
+
+    def cut(self, text: str, limit: int) -> str:
+        """Return the longest beginning that has at most ``limit`` tokens; never half a character."""
+        if self.count(text) <= limit:
+            return text
+        if limit <= 0:
+            return ""
+        spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        # Bytes of one character may be several tokens that share its span; the cut goes before such a character.
+        shortened = text[: spans[limit - 1][1]]
+        while shortened and self.count(shortened) > limit:
+            shortened = shortened[:-1]
+        return shortened.rstrip()
+
+    def render(self, messages: Sequence[Message], reply_prefix: str = "") -> str:
+        """Return the chat as the model reads it, up to and with ``reply_prefix``.
+
+        A tokenizer without a chat template (a base model) gets the plain texts, a blank line between them.
+        """
+        if self.tokenizer.chat_template is None:
+            return "".join(f"{message.content}\n\n" for message in messages) + reply_prefix
+        chat = [{"role": message.role, "content": message.content} for message in messages]
+        text: str = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        return text + reply_prefix
+
+    def prompt_ids(self, messages: Sequence[Message], reply_prefix: str = "") -> list[int]:
+        """Return the tokens of :meth:`render`."""
+        # The prompt part is the same in every step of a session, so it is looked up, not tokenized again. Chat
+        # templates end in a control token or a new line, at which tokenizers split; where one did not, prefix and
+        # reply would only be two tokens for one.
+        return [*self._ids(self.render(messages)), *self._ids(reply_prefix)]
+
+    def count_prompt(self, messages: Sequence[Message], reply_prefix: str = "") -> int:
+        """Return how many tokens a rendered chat has."""
+        return len(self.prompt_ids(messages, reply_prefix))
+
+    def spell(self, choice: str, *, after: str) -> tuple[int, ...]:
+        """Return the tokens that ``choice`` adds when it is written after ``after``.
+
+        Raises:
+            BackendError: the tokenizer joins the two into something else.
+        """
+        before, whole = self._ids(after), self._ids(after + choice)
+        if whole[: len(before)] == before and len(whole) > len(before):
+            return whole[len(before) :]
+        raise BackendError(
+            f"the tokenizer joins {choice!r} with what stands before it, {after[-20:]!r}; use another label separator"
+        )
+
+    def spells_longer(self, choices: Sequence[str]) -> bool:
+        """Tell whether any choice takes more than one token."""
+        return any(len(self._ids(choice)) > 1 for choice in choices)
+
+    def is_single_token(self, label: str, *, after: str) -> bool:
+        """Tell whether a label is one token of its own when it follows ``after``."""
+        before, whole = self._ids(after), self._ids(after + label)
+        return len(whole) == len(before) + 1 and whole[:-1] == before
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens; labels are kept even where the tokenizer calls them special."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=False))

@@ -1,0 +1,184 @@
+"""``unified-ranker rank``: one list from the command line, or a file of lists."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unified_ranker.cli import options
+from unified_ranker.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unified_ranker.ranker import Ranker
+    from unified_ranker.schema.types import Ranking, RankingExample
+
+
+def rank(
+    query: Annotated[str | None, typer.Option("--query", help="What to rank for.")] = None,
+    candidates: Annotated[
+        str, typer.Option("--candidates", help="File with one candidate a line, text or JSON; - for stdin.")
+    ] = "-",
+    domain: Annotated[str, typer.Option("--domain", help="passage, recommendation or routing.")] = "passage",
+    context: Annotated[
+        list[str] | None, typer.Option("--context", help="An entry of the user's history, oldest first; repeatable.")
+    ] = None,
+    input: Annotated[Path | None, typer.Option("--input", help="JSON lines of lists to rank.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="JSON lines to write; resumed if it exists.")] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="How many places to show.")] = None,
+    concurrency: Annotated[int, typer.Option("--concurrency", help="Lists that are ranked at the same time.")] = 64,
+    trec: Annotated[bool, typer.Option("--trec", help="Print a TREC run.")] = False,
+    as_json: options.Json = False,
+    model: options.Model = None,
+    method: options.Method = None,
+    backend: options.BackendName = "transformers",
+    layout: options.Layout = None,
+    reasoning: options.Reasoning = False,
+    temperature: options.Temperature = 0.0,
+    top_p: options.TopP = 1.0,
+    max_tokens: options.MaxTokens = None,
+    seed: options.Seed = None,
+    shuffle_seed: options.ShuffleSeed = None,
+    on_error: options.OnError = "repair",
+    retries: options.Retries = 2,
+    unguided: options.Unguided = False,
+    style: options.Style = None,
+    template: options.TemplateFile = None,
+    token_budget: options.TokenBudget = None,
+    revision: options.Revision = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    batch_tokens: options.BatchTokens = None,
+) -> None:
+    """Rank candidates for a query, or every list of a file."""
+    if (query is None) == (input is None):
+        raise OptionError("give either --query (with --candidates) or --input (with --output)")
+    ranker = options.load_ranker(
+        model,
+        method=method,
+        backend=backend,
+        layout=layout,
+        reasoning=reasoning,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        seed=seed,
+        shuffle_seed=shuffle_seed,
+        on_error=on_error,
+        retries=retries,
+        unguided=unguided,
+        style=style,
+        template=template,
+        token_budget=token_budget,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        batch_tokens=batch_tokens,
+    )
+    if input is not None:
+        rank_file(ranker, input, output, top_k=top_k, concurrency=concurrency)
+        return
+    assert query is not None
+    ranking = ranker.rank(query, read_candidates(candidates), top_k=top_k, domain=domain, context=context or ())
+    _show(ranking, as_json=as_json, trec=trec)
+
+
+def read_candidates(source: str) -> list[Any]:
+    """Read candidates, one a line: JSON objects or strings where a line is JSON, else plain text.
+
+    Raises:
+        DataError: the file does not exist.
+    """
+    if source == "-":
+        lines = sys.stdin.read().split("\n")
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise DataError(
+                f"--candidates {source!r} does not exist; give a file with one candidate a line, or - for stdin"
+            )
+        lines = path.read_text(encoding="utf-8").split("\n")
+    found: list[Any] = []
+    for line in lines:
+        text = line.strip()
+        if not text:
+            continue
+        if text[0] in '{"':
+            try:
+                found.append(json.loads(text))
+                continue
+            except json.JSONDecodeError:
+                pass  # a text that only begins like JSON
+        found.append(text)
+    return found
+
+
+def rank_file(ranker: Ranker, input: Path, output: Path | None, *, top_k: int | None, concurrency: int) -> None:
+    """Rank the lists of a file as a stream, going on where an earlier run stopped.
+
+    A line that was cut off while it was written is dropped and its list ranked again; no list is done or lost twice.
+
+    Raises:
+        DataError: the input is malformed, or the output holds rankings of other lists.
+    """
+    from unified_ranker.progress import track
+    from unified_ranker.schema.jsonl import dump_line, iter_jsonl
+
+    if output is None:
+        raise OptionError("--input needs --output FILE")
+    if not input.is_file():
+        raise DataError(f"--input {str(input)!r} does not exist")
+    done = finished_ids(output)
+    total = sum(1 for _ in iter_jsonl(input)) - len(done)
+    with output.open("a", encoding="utf-8") as file:
+        rankings = ranker.rank_batch(_waiting(input, done), top_k=top_k, concurrency=concurrency)
+        for ranking in track(rankings, total=total, description="ranking"):
+            file.write(dump_line(ranking.to_dict()))
+            file.flush()
+
+
+def finished_ids(output: Path) -> set[str]:
+    """Return the ids in an output file, after cutting off a last line that was not finished.
+
+    Raises:
+        DataError: a line before the last is malformed.
+    """
+    from unified_ranker.schema.jsonl import parse_line
+
+    if not output.exists():
+        return set()
+    raw = output.read_bytes()
+    whole = raw[: raw.rfind(b"\n") + 1]
+    if len(whole) < len(raw):
+        with output.open("r+b") as file:
+            file.truncate(len(whole))
+    lines = [line for line in whole.decode("utf-8").split("\n") if line]
+    return {parse_line(line, where=f"{output}, row {n}")["id"] for n, line in enumerate(lines, start=1)}
+
+
+def _waiting(input: Path, done: set[str]) -> Iterator[RankingExample]:
+    from unified_ranker.schema.jsonl import read_examples
+
+    seen: set[str] = set()
+    for example in read_examples(input):
+        if example.id in seen:
+            raise DataError(f"{input}: two lists have the id {example.id!r}; ids must differ")
+        seen.add(example.id)
+        if example.id not in done:
+            yield example
+
+
+def _show(ranking: Ranking, *, as_json: bool, trec: bool) -> None:
+    if as_json:
+        print(json.dumps(ranking.to_dict(), ensure_ascii=False))
+    elif trec:
+        print(ranking.to_trec(), end="")
+    else:
+        for place in ranking:
+            name = place.candidate.title or place.text
+            print(f"{place.rank}\t{place.id}\t{name}")

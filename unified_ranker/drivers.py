@@ -1,0 +1,122 @@
+"""Run strategies: the same generators, advanced in batches, one at a time, or concurrently."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from unified_ranker.exchange import Backend, Completion, Request
+from unified_ranker.schema.types import Ranking, RankingExample
+from unified_ranker.strategies.base import Asking, Strategy
+
+
+@dataclass
+class _Running:
+    asking: Asking
+    started: float
+    wanted: list[Request] = field(default_factory=list)
+    result: Ranking | None = None
+
+    def advance(self, completions: list[Completion] | None) -> None:
+        try:
+            self.wanted = next(self.asking) if completions is None else self.asking.send(completions)
+        except StopIteration as stop:
+            ranking: Ranking = stop.value
+            seconds = time.perf_counter() - self.started
+            self.result = replace(ranking, usage=replace(ranking.usage, seconds=seconds))
+
+
+def run_batch(
+    strategy: Strategy, examples: Iterable[RankingExample], backend: Backend, *, concurrency: int = 64
+) -> Iterator[Ranking]:
+    """Rank examples, gathering what all running strategies ask for into one backend call.
+
+    A query that finishes makes room for the next at once, so that lists of different length do not wait for each other.
+
+    Args:
+        strategy: The method.
+        examples: What to rank; read as needed.
+        backend: The model.
+        concurrency: Most queries that run at the same time.
+
+    Yields:
+        The rankings, in the order of the examples.
+    """
+    source = iter(examples)
+    running: deque[_Running] = deque()
+    exhausted = False
+    while True:
+        while not exhausted and len(running) < concurrency:
+            example = next(source, None)
+            if example is None:
+                exhausted = True
+                break
+            entry = _Running(strategy.rank(example), time.perf_counter())
+            entry.advance(None)
+            running.append(entry)
+        while running and running[0].result is not None:
+            yield running.popleft().result  # type: ignore[misc]  # narrowed by the loop's condition
+        asking = [entry for entry in running if entry.result is None]
+        if not asking:
+            if exhausted and not running:
+                return
+            continue
+        replies = iter(backend.generate([request for entry in asking for request in entry.wanted]))
+        for entry in asking:
+            entry.advance([next(replies) for _ in entry.wanted])
+
+
+class MicroBatcher:
+    """Lets each query advance at its own pace, and sends what arrives at the same time as one batch.
+
+    While the backend is busy, new requests gather; they go out together as soon as it is free.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._waiting: list[tuple[list[Request], asyncio.Future[list[Completion]]]] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def ask(self, requests: list[Request]) -> list[Completion]:
+        """Answer requests.
+
+        Raises:
+            BackendError: the backend failed on the batch.
+        """
+        future: asyncio.Future[list[Completion]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((requests, future))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        # One turn of the loop, so that queries started together are asked together.
+        await asyncio.sleep(0)
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            flat = [request for requests, _ in batch for request in requests]
+            try:
+                replies = iter(await asyncio.to_thread(self._backend.generate, flat))
+            except BaseException as error:
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                if not isinstance(error, Exception):
+                    raise
+                continue
+            for requests, future in batch:
+                answers = [next(replies) for _ in requests]
+                if not future.done():
+                    future.set_result(answers)
+
+
+async def run_async(strategy: Strategy, example: RankingExample, batcher: MicroBatcher) -> Ranking:
+    """Rank one example without blocking the event loop."""
+    entry = _Running(strategy.rank(example), time.perf_counter())
+    entry.advance(None)
+    while entry.result is None:
+        entry.advance(await batcher.ask(entry.wanted))
+    return entry.result

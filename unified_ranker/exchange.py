@@ -1,0 +1,112 @@
+"""What strategies and backends exchange: requests, completions, and the view of a tokenizer that prompts need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a chat."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call to a language model.
+
+    Attributes:
+        messages: The chat before the reply.
+        reply_prefix: What the assistant has already written; the model goes on from there.
+        choices: If given, the reply is exactly one of these strings, and the completion carries the
+            log-probability of each.
+        max_tokens: Most tokens to write.
+        stop: Strings that end the reply; the one that did is part of the reply.
+        temperature: 0 for the most likely token, else the sampling temperature.
+        top_p: Mass of the most likely tokens that sampling keeps, in (0, 1].
+        seed: Makes sampling repeatable.
+        session: Requests of one session extend each other, so that a backend may keep the key/value cache
+            of the last one. Empty for a request that stands alone.
+        last: The session ends with this request; a backend may drop what it kept.
+    """
+
+    messages: tuple[Message, ...]
+    reply_prefix: str = ""
+    choices: tuple[str, ...] = ()
+    max_tokens: int = 16
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    session: str = ""
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What came back for one request.
+
+    Attributes:
+        text: What the model wrote after ``reply_prefix``.
+        choice_logprobs: Log-probability of each of the request's choices, normalised over the choices.
+        prompt_tokens: Tokens before the reply, ``reply_prefix`` included.
+        reused_tokens: Those of them that came from a cache.
+        generated_tokens: Tokens written.
+        finish_reason: ``"stop"`` or ``"length"`` (cut off by ``max_tokens``).
+    """
+
+    text: str
+    choice_logprobs: Mapping[str, float] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    generated_tokens: int = 0
+    finish_reason: Literal["stop", "length"] = "stop"
+
+
+class TextTools(Protocol):
+    """The little that prompts need to know of a tokenizer."""
+
+    @property
+    def control_tokens(self) -> frozenset[str]:
+        """Strings that the tokenizer reads as control tokens wherever they stand."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Most tokens that prompt and reply may have together."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels that the model was trained with, best to use first; empty if it has none of its own."""
+
+    def count(self, text: str) -> int:
+        """Return how many tokens a text has on its own."""
+
+    def cut(self, text: str, limit: int) -> str:
+        """Return the longest beginning of a text that has at most ``limit`` tokens."""
+
+    def count_prompt(self, messages: Sequence[Message], reply_prefix: str = "") -> int:
+        """Return how many tokens a rendered chat has."""
+
+    def is_single_token(self, label: str, *, after: str) -> bool:
+        """Tell whether a label is one token of its own when it follows ``after``."""
+
+
+class Backend(Protocol):
+    """A language model that answers lists of requests; batching is its own affair."""
+
+    @property
+    def text(self) -> TextTools:
+        """The model's view of text."""
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answer requests, in their order.
+
+        Raises:
+            BackendError: the model could not do what a request asks for.
+        """

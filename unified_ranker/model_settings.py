@@ -1,0 +1,83 @@
+"""What a model folder says about how it wants to be asked: ``ranker.json`` beside the weights.
+
+A model that was trained by this package carries the prompt style, method, token budget and labels it was trained
+with. A model without the file gets the natural prompts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from unified_ranker.errors import BackendError, DataError
+
+FILE_NAME = "ranker.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """How a model wants to be asked.
+
+    Attributes:
+        method: Method it was trained for.
+        style: Style of the prompts.
+        token_budget: Most tokens of prompt and reply that it was trained with; None for its context.
+        labels: Labels it was trained with; empty for those chosen by :func:`~unified_ranker.prompts.choose_labels`.
+        options: Options of the method, such as ``{"layout": "append"}``.
+    """
+
+    method: str = "iranker"
+    style: str = "natural"
+    token_budget: int | None = None
+    labels: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_settings(model: str | Path) -> ModelSettings:
+    """Read ``ranker.json`` from a model folder; the defaults where there is none.
+
+    Raises:
+        DataError: the file is malformed.
+    """
+    path = Path(model) / FILE_NAME
+    if not path.is_file():
+        return ModelSettings()
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: not JSON: {error}") from error
+    unknown = set(record) - {"method", "style", "token_budget", "labels", "options"}
+    if unknown:
+        raise DataError(f"{path}: field {sorted(unknown)[0]!r} is not known")
+    return ModelSettings(**{**record, "labels": tuple(record.get("labels", ()))})
+
+
+def write_settings(model: str | Path, settings: ModelSettings) -> None:
+    """Write ``ranker.json`` into a model folder."""
+    record = {
+        "method": settings.method,
+        "style": settings.style,
+        "token_budget": settings.token_budget,
+        "labels": list(settings.labels),
+        "options": dict(settings.options),
+    }
+    (Path(model) / FILE_NAME).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def embedded_path() -> Path:
+    """Return the folder of the model that comes with the package.
+
+    Raises:
+        BackendError: the package was installed without it.
+    """
+    folder = Path(str(files("unified_ranker.embedded")))
+    if not (folder / "model.safetensors").is_file():
+        raise BackendError(
+            "this installation has no embedded model (unified_ranker/embedded/model.safetensors); "
+            "reinstall the package, or load another model with Ranker.from_pretrained(name_or_path)"
+        )
+    return folder

@@ -1,0 +1,67 @@
+"""How texts share a token budget: the longest give way first, and nobody is cut in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unified_ranker.exchange import TextTools
+
+
+def fair_cap(lengths: Sequence[int], budget: int) -> int:
+    """Return the largest cap such that ``sum(min(length, cap)) <= budget``.
+
+    Args:
+        lengths: Tokens of each text.
+        budget: Tokens for all of them together.
+
+    Returns:
+        The cap, 0 where not even one token each fits. Where everything fits it is the longest length.
+
+    Example:
+        >>> fair_cap([3, 10, 20], 21)
+        9
+    """
+    remaining = budget
+    left = sorted(lengths)
+    for position, length in enumerate(left):
+        share = remaining // (len(left) - position)
+        if length > share:
+            return max(share, 0)
+        remaining -= length
+    return left[-1] if left else 0
+
+
+def snippet(text: str, *, query: str, limit: int, tools: TextTools) -> str:
+    """Return the stretch of a text, at most ``limit`` tokens long, that holds most of the query's words.
+
+    Counts distinct words of the query that have more than three letters; the earliest stretch wins a tie, so that a
+    text without any of them keeps its beginning. Stretches start at sentences where there are some.
+
+    Args:
+        text: The text to cut.
+        query: The query.
+        limit: Most tokens.
+        tools: The model's view of text.
+    """
+    if tools.count(text) <= limit:
+        return text
+    wanted = {word for word in _words(query) if len(word) > 3}
+    spoken = text.split()
+    # How many words the limit is worth in this text; the final cut makes it exact.
+    width = max(1, limit * len(spoken) // max(1, tools.count(text)))
+    plain = [_plain(word) for word in spoken]
+    starts = [0] + [i + 1 for i, word in enumerate(spoken[:-1]) if word[-1] in ".!?"]
+    last = max(0, len(spoken) - width)
+    starts = sorted({min(start, last) for start in starts} | set(range(0, last + 1, max(1, width // 2))))
+    best = max(starts, key=lambda start: (len(wanted.intersection(plain[start : start + width])), -start))
+    return tools.cut(" ".join(spoken[best:]), limit)
+
+
+def _plain(word: str) -> str:
+    return "".join(letter for letter in word.casefold() if letter.isalnum())
+
+
+def _words(text: str) -> list[str]:
+    return [_plain(word) for word in text.split()]

@@ -1,0 +1,169 @@
+"""Writes the prompt of one list: fills a template with neutralised texts that fit the token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from unified_ranker.errors import OptionError, PromptTooLongError, TemplateError
+from unified_ranker.exchange import Message, TextTools
+from unified_ranker.prompts.budget import fair_cap, snippet
+from unified_ranker.prompts.neutralise import neutralise
+from unified_ranker.prompts.template import Template
+from unified_ranker.schema.types import Candidate, RankingExample, Usage
+
+# Below this many tokens a text says nothing any more: the list does not fit.
+MIN_CANDIDATE_TOKENS = 4
+MIN_QUERY_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A candidate under the label that it has in the prompt."""
+
+    label: str
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A prompt, and what had to be cut for it.
+
+    Attributes:
+        messages: The chat.
+        cut: Its ``truncated_*`` and ``dropped_*`` fields say what was cut; the rest is 0.
+    """
+
+    messages: tuple[Message, ...]
+    cut: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class PromptWriter:
+    """Fills one template.
+
+    Attributes:
+        template: What is said.
+        tools: The model's view of text.
+        token_budget: Most tokens of prompt and reply together; the model's context by default.
+    """
+
+    template: Template
+    tools: TextTools
+    token_budget: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.token_budget is not None and self.token_budget < 1:
+            raise OptionError(f"token_budget={self.token_budget} must be ≥ 1")
+
+    def write(self, example: RankingExample, listed: Sequence[Listed], *, form: str, room: int) -> Written:
+        """Write the prompt of a list.
+
+        Where it does not fit, the longest candidate texts are cut first, down to :data:`MIN_CANDIDATE_TOKENS`; then
+        the oldest entries of the history go; then the query is cut, down to :data:`MIN_QUERY_TOKENS`. Labels are
+        never cut.
+
+        Args:
+            example: Gives query and context.
+            listed: The candidates to show, in this order.
+            form: Which of the template's instructions to give.
+            room: Tokens to keep free for the reply.
+
+        Raises:
+            PromptTooLongError: the list does not fit even so.
+            TemplateError: the template has no place for the example's context, or lacks the instruction.
+        """
+        template = self.template
+        if example.context and not template.history:
+            raise TemplateError(
+                f"example {example.id!r} has a context of {len(example.context)} entries, but template "
+                f"{template.name!r} "
+                "has no {history} for it; add the part 'history'"
+            )
+        instruction = template.instruction(form) if template.instructions else ""
+        limits, cut_tokens = template.limits, 0
+        query = self._shorten(self._clean(example.query), limits.query_tokens)
+        cut_query = query != self._clean(example.query)
+        history = [self._clean(entry) for entry in example.context]
+        kept = history[-limits.history :] if limits.history else history
+        kept = [self._shorten(entry, limits.history_tokens) for entry in kept]
+        shown = [self._shown(entry.candidate) for entry in listed]
+        caps = [limits.candidate_tokens] * len(shown)
+        texts = [self._snippet(text, query=query, limit=limits.candidate_tokens) for text in shown]
+
+        budget = min(self.token_budget or self.tools.context_tokens, self.tools.context_tokens) - room
+        while True:
+            messages = self._fill(query, kept, listed, texts, instruction)
+            size = self.tools.count_prompt(messages)
+            if size <= budget:
+                break
+            over = size - budget + cut_tokens
+            lengths = [self.tools.count(text) for text in texts]
+            cap = fair_cap(lengths, sum(lengths) - over)
+            if cap >= MIN_CANDIDATE_TOKENS and cap < max(lengths):
+                texts = [
+                    self._snippet(text, query=query, limit=min(cap, c or cap))
+                    for text, c in zip(shown, caps, strict=True)
+                ]
+                # Pieces joined may have a token more than pieces alone; ask for one more each time around.
+                cut_tokens += 1
+            elif max(lengths) > MIN_CANDIDATE_TOKENS:
+                texts = [self._snippet(text, query=query, limit=MIN_CANDIDATE_TOKENS) for text in shown]
+            elif kept:
+                kept = kept[max(1, len(kept) // 8) :]
+            elif self.tools.count(query) > MIN_QUERY_TOKENS:
+                query = self.tools.cut(query, max(MIN_QUERY_TOKENS, self.tools.count(query) - over))
+                cut_query = True
+            else:
+                raise PromptTooLongError(
+                    f"example {example.id!r}: the list of {len(listed)} candidates takes {size} tokens even "
+                    "with every text cut to "
+                    f"{MIN_CANDIDATE_TOKENS}, and the prompt may have {budget} (budget less {room} for the reply); "
+                    "rank fewer candidates or raise token_budget"
+                )
+        cut = replace(
+            Usage(),
+            truncated_candidates=sum(text != whole for text, whole in zip(texts, shown, strict=True)),
+            dropped_history=len(history) - len(kept),
+            truncated_queries=int(cut_query),
+        )
+        return Written(messages=messages, cut=cut)
+
+    def _clean(self, text: str) -> str:
+        return neutralise(text, self.tools.control_tokens)
+
+    def _shorten(self, text: str, limit: int | None) -> str:
+        return text if limit is None else self.tools.cut(text, limit)
+
+    def _snippet(self, text: str, *, query: str, limit: int | None) -> str:
+        if limit is None:
+            return text
+        if self.template.limits.snippet == "query":
+            return snippet(text, query=query, limit=limit, tools=self.tools)
+        return self.tools.cut(text, limit)
+
+    def _shown(self, candidate: Candidate) -> str:
+        title, text = self._clean(candidate.title), self._clean(candidate.text)
+        if "{title}" in self.template.candidate:
+            return title or text
+        return f"{title}: {text}" if title and text else title or text
+
+    def _fill(
+        self, query: str, history: Sequence[str], listed: Sequence[Listed], texts: Sequence[str], instruction: str
+    ) -> tuple[Message, ...]:
+        template = self.template
+        items = template.history_separator.join(template.history_item.format(text=entry) for entry in history)
+        candidates = template.candidate_separator.join(
+            template.candidate.format(label=entry.label, text=text, title=text)
+            for entry, text in zip(listed, texts, strict=True)
+        )
+        user = template.user.format(
+            query=query,
+            candidates=candidates,
+            history=template.history.format(items=items) if history else "",
+            instruction=instruction,
+        )
+        # YAML blocks end in a new line; a chat template closes the turn itself.
+        user = user.rstrip("\n")
+        system = template.system.format().rstrip("\n")
+        return (Message("system", system), Message("user", user)) if system else (Message("user", user),)

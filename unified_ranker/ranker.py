@@ -1,0 +1,283 @@
+"""The door: one backend and one strategy become ``Ranker.rank(query, candidates)``."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unified_ranker.drivers import MicroBatcher, run_async, run_batch
+from unified_ranker.errors import DataError, OptionError
+from unified_ranker.exchange import Backend
+from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings
+from unified_ranker.prompts import PromptWriter, Template, load_template
+from unified_ranker.prompts.template import load_template_file
+from unified_ranker.schema.documents import as_candidates
+from unified_ranker.schema.types import DOMAINS, Candidate, Ranking, RankingExample
+from unified_ranker.schema.validate import check_example
+from unified_ranker.strategies.base import Strategy
+from unified_ranker.strategies.registry import check_options, make_strategy, method_named
+
+AnyCandidate = str | Mapping[str, Any] | Candidate
+
+
+class Ranker:
+    """Ranks candidates for a query with a language model.
+
+    ``Ranker()`` loads the model that comes with the package. Any other model comes through :meth:`from_pretrained`; a
+    backend made elsewhere can be given directly.
+
+    Args:
+        backend: The model; None for the embedded one.
+        method: ``"iranker"`` (step-wise elimination) or ``"dranker"`` (one reply); None for what the model was
+            trained for.
+        style: Style of the prompts, ``"natural"`` or ``"compact"``; None for what the model was trained with.
+        template: A template file of your own, used for every domain instead of the package's.
+        token_budget: Most tokens of prompt and reply together; None for the model's context, or less if it
+            was trained with less.
+        **options: The method's own options (``layout`` of ``"iranker"``) and those of
+            :class:`~unified_ranker.strategies.base.Sampling`: ``reasoning``, ``temperature``, ``top_p``,
+            ``max_tokens``, ``seed``, ``shuffle_seed``, ``on_error``, ``retries``, ``unguided``.
+
+    Raises:
+        OptionError: an option is not known or has a value that cannot be used.
+        TemplateError: the template file is malformed.
+
+    Example:
+        >>> from unified_ranker.backends import ScriptedBackend
+        >>> ranking = Ranker(ScriptedBackend(["A", "C"])).rank("red fruit", ["sky", "cherry", "lime"])
+        >>> [place.text for place in ranking]
+        ['cherry', 'lime', 'sky']
+    """
+
+    def __init__(
+        self,
+        backend: Backend | None = None,
+        *,
+        method: str | None = None,
+        style: str | None = None,
+        template: str | Path | None = None,
+        token_budget: int | None = None,
+        **options: Any,
+    ) -> None:
+        settings = ModelSettings()
+        if backend is None:
+            from unified_ranker.backends import load_backend
+
+            path = embedded_path()
+            settings = read_settings(path)
+            backend = load_backend("transformers", str(path))
+        self._setup(
+            backend, settings, method=method, style=style, template=template, token_budget=token_budget, options=options
+        )
+
+    def _setup(
+        self,
+        backend: Backend,
+        settings: ModelSettings,
+        *,
+        method: str | None,
+        style: str | None,
+        template: str | Path | None,
+        token_budget: int | None,
+        options: dict[str, Any],
+    ) -> None:
+        self.backend = backend
+        self.method = method or settings.method
+        self.style = style or settings.style
+        self.token_budget = token_budget if token_budget is not None else settings.token_budget
+        self.options = {
+            **{k: v for k, v in settings.options.items() if k in method_named(self.method).options},
+            **options,
+        }
+        check_options(self.method, self.options)
+        self._own_template: Template | None = load_template_file(template) if template is not None else None
+        self._strategies: dict[str, Strategy] = {}
+        self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, MicroBatcher] = weakref.WeakKeyDictionary()
+        # A wrong option is better told now than at the first query.
+        self.strategy("passage")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path | None = None,
+        *,
+        method: str | None = None,
+        backend: str = "transformers",
+        revision: str | None = None,
+        dtype: str | None = None,
+        device: str | None = None,
+        batch_tokens: int | None = None,
+        style: str | None = None,
+        template: str | Path | None = None,
+        token_budget: int | None = None,
+        **options: Any,
+    ) -> Ranker:
+        """Load a model.
+
+        Args:
+            name_or_path: A folder, or the name of a model on the hub; None for the embedded model.
+            method: See :class:`Ranker`.
+            backend: Name of the backend.
+            revision: Branch, tag or commit on the hub.
+            dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``; by default float32 on a CPU, and what the checkpoint
+                has elsewhere.
+            device: Such as ``"cpu"`` or ``"cuda:0"``; by default an accelerator where there is one.
+            batch_tokens: Most prompt tokens that go through the model at once.
+            style: See :class:`Ranker`.
+            template: See :class:`Ranker`.
+            token_budget: See :class:`Ranker`.
+            **options: See :class:`Ranker`.
+
+        Raises:
+            OptionError: an option is not known or has a value that cannot be used.
+            BackendError: the model cannot be loaded; offline, the message says so.
+        """
+        from unified_ranker.backends import load_backend
+
+        method_named(method) if method else None
+        source = str(name_or_path) if name_or_path is not None else str(embedded_path())
+        given = {"revision": revision, "dtype": dtype, "device": device, "batch_tokens": batch_tokens}
+        loaded = load_backend(backend, source, **{key: value for key, value in given.items() if value is not None})
+        ranker = cls.__new__(cls)
+        ranker._setup(
+            loaded,
+            read_settings(source),
+            method=method,
+            style=style,
+            template=template,
+            token_budget=token_budget,
+            options=options,
+        )
+        return ranker
+
+    def strategy(self, domain: str) -> Strategy:
+        """Return the strategy as it is set up for a domain.
+
+        Raises:
+            OptionError: the domain is not known, or an option cannot be used.
+        """
+        if domain not in self._strategies:
+            if domain not in DOMAINS:
+                raise OptionError(f"domain={domain!r} is not known; choose one of: {', '.join(DOMAINS)}")
+            template = self._own_template or load_template(self.style, method_named(self.method).template, domain)
+            writer = PromptWriter(template, self.backend.text, self.token_budget)
+            self._strategies[domain] = make_strategy(self.method, writer=writer, **self.options)
+        return self._strategies[domain]
+
+    def rank(
+        self,
+        query: str,
+        candidates: Iterable[AnyCandidate],
+        *,
+        top_k: int | None = None,
+        domain: str = "passage",
+        context: Sequence[str] = (),
+    ) -> Ranking:
+        """Rank candidates for a query.
+
+        Args:
+            query: What to rank for.
+            candidates: Strings, mappings (``text``, optional ``id`` and ``title``) or :class:`Candidate`; what has no
+                id gets its position, from 0.
+            top_k: How many places the result shows, from 1 to the number of candidates; None for all.
+            domain: ``"passage"``, ``"recommendation"`` or ``"routing"``: which prompt is used.
+            context: What is known besides the query, oldest first, such as a user's history.
+
+        Returns:
+            The ranking: iterate for the places, best first.
+
+        Raises:
+            DataError: the list is empty, an id repeats, or something has the wrong type.
+            OptionError: ``top_k`` or ``domain`` is out of range.
+            ReplyError: a reply could not be read and ``on_error="raise"``.
+            PromptTooLongError: the list does not fit the token budget.
+        """
+        return next(self.rank_batch([self._example(query, candidates, domain, context, top_k)], top_k=top_k))
+
+    async def arank(
+        self,
+        query: str,
+        candidates: Iterable[AnyCandidate],
+        *,
+        top_k: int | None = None,
+        domain: str = "passage",
+        context: Sequence[str] = (),
+    ) -> Ranking:
+        """Rank without blocking the event loop; queries that run at the same time share batches.
+
+        Arguments, result and errors are those of :meth:`rank`.
+        """
+        example = self._example(query, candidates, domain, context, top_k)
+        loop = asyncio.get_running_loop()
+        if loop not in self._batchers:
+            self._batchers[loop] = MicroBatcher(self.backend)
+        ranking = await run_async(self.strategy(domain), example, self._batchers[loop])
+        return replace(ranking, top_k=top_k)
+
+    def rank_batch(
+        self,
+        examples: Iterable[RankingExample],
+        *,
+        top_k: int | None = None,
+        concurrency: int = 64,
+        progress: bool = False,
+    ) -> Iterator[Ranking]:
+        """Rank many examples; their requests share the backend's batches.
+
+        Args:
+            examples: What to rank; read as needed, so that a generator of any length works.
+            top_k: How many places each result shows; a list that is shorter shows all of its places.
+            concurrency: Most queries that run at the same time.
+            progress: Show a progress bar on stderr.
+
+        Yields:
+            The rankings, in the order of the examples.
+
+        Raises:
+            DataError: an example breaks the format.
+            OptionError: ``top_k`` or ``concurrency`` is below 1.
+        """
+        if top_k is not None and top_k < 1:
+            raise OptionError(f"top_k={top_k} must be ≥ 1")
+        if concurrency < 1:
+            raise OptionError(f"concurrency={concurrency} must be ≥ 1")
+        rankings = self._run(examples, concurrency=concurrency)
+        if progress:
+            from unified_ranker.progress import track
+
+            total = len(examples) if isinstance(examples, Sequence) else None
+            rankings = track(rankings, total=total, description=f"{self.method}")
+        for ranking in rankings:
+            yield replace(ranking, top_k=top_k) if top_k is not None else ranking
+
+    def _run(self, examples: Iterable[RankingExample], *, concurrency: int) -> Iterator[Ranking]:
+        class _ByDomain:
+            """Each example goes to the strategy of its domain, all through one driver."""
+
+            name = self.method
+
+            @staticmethod
+            def rank(example: RankingExample) -> Any:
+                return self.strategy(example.domain).rank(check_example(example))
+
+        yield from run_batch(_ByDomain(), examples, self.backend, concurrency=concurrency)
+
+    def _example(
+        self, query: str, candidates: Iterable[AnyCandidate], domain: str, context: Sequence[str], top_k: int | None
+    ) -> RankingExample:
+        if not isinstance(query, str):
+            raise DataError(f"field 'query' is {query!r} ({type(query).__name__}); it must be a string")
+        if isinstance(context, str):
+            raise DataError("field 'context' is a string; it must be a list of strings")
+        self.strategy(domain)
+        found = as_candidates(candidates, where="rank()")
+        if top_k is not None and not 1 <= top_k <= len(found):
+            raise OptionError(f"top_k={top_k} must be between 1 and the number of candidates, {len(found)}")
+        return check_example(
+            RankingExample(id="query", query=query, candidates=found, domain=domain, context=tuple(context)),
+            where="rank()",
+        )

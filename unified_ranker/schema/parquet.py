@@ -1,0 +1,101 @@
+"""Examples as parquet, through ``datasets``, with declared features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unified_ranker.errors import DataError
+from unified_ranker.schema.jsonl import example_from_dict, example_to_dict
+from unified_ranker.schema.types import RankingExample
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def features() -> datasets.Features:
+    """Return the declared columns. Relevance is a list of pairs, since parquet has no open mappings."""
+    from datasets import Features, List, Value
+
+    text = Value("string")
+    return Features(
+        {
+            "id": text,
+            "task": text,
+            "domain": text,
+            "split": text,
+            "group": text,
+            "query": text,
+            "context": List(text),
+            "candidates": List({"id": text, "title": text, "text": text}),
+            "relevance": List({"id": text, "grade": Value("float64")}),
+        }
+    )
+
+
+def _to_row(example: RankingExample) -> dict[str, Any]:
+    row = example_to_dict(example)
+    row["relevance"] = [{"id": key, "grade": grade} for key, grade in row["relevance"].items()]
+    return row
+
+
+def write_parquet(path: str | Path, examples: Iterable[RankingExample]) -> int:
+    """Write examples and return how many. The same examples give the same bytes.
+
+    Raises:
+        DataError: a text holds a lone surrogate, which UTF-8 cannot express (JSON lines can).
+    """
+    import datasets
+
+    rows = [_to_row(example) for example in examples]
+    for row in rows:
+        for value in (
+            row["id"],
+            row["query"],
+            row["group"],
+            *row["context"],
+            *(v for c in row["candidates"] for v in c.values()),
+        ):
+            try:
+                value.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise DataError(
+                    f"example {row['id']!r}: {value!r} holds a lone surrogate, which parquet cannot store; "
+                    "replace it or write JSON lines"
+                ) from error
+    columns = {name: [row[name] for row in rows] for name in features()}
+    table = datasets.Dataset.from_dict(columns, features=features())
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        table.to_parquet(str(path))
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+    return len(rows)
+
+
+def read_parquet(path: str | Path) -> Iterator[RankingExample]:
+    """Read examples one by one, checked.
+
+    Raises:
+        DataError: naming the file, row and field.
+    """
+    import pyarrow.parquet as parquet
+
+    file = parquet.ParquetFile(Path(path))
+    missing = set(features()) - set(file.schema_arrow.names)
+    if missing:
+        raise DataError(
+            f"{path}: column {sorted(missing)[0]!r} is missing; it has {', '.join(file.schema_arrow.names)}"
+        )
+    number = 0
+    for batch in file.iter_batches(batch_size=256):
+        for row in batch.to_pylist():
+            number += 1
+            where = f"{path}, row {number}"
+            pairs = row["relevance"] or []
+            if len({pair["id"] for pair in pairs}) != len(pairs):
+                raise DataError(f"{where}: field 'relevance' grades a candidate twice")
+            yield example_from_dict({**row, "relevance": {p["id"]: p["grade"] for p in pairs}}, where=where)

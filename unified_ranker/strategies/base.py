@@ -1,0 +1,162 @@
+"""What every strategy shares: its shape, its sampling options, and what it does with a reply it cannot use."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from unified_ranker.errors import OptionError, ReplyError, unknown_choice
+from unified_ranker.exchange import Completion, Request, TextTools
+from unified_ranker.prompts import Listed, PromptWriter, choose_labels
+from unified_ranker.schema.types import Candidate, Outcome, Ranking, RankingExample, Usage
+
+OnError = Literal["repair", "retry", "raise"]
+ON_ERROR = ("repair", "retry", "raise")
+
+# Temperature of a second attempt: asking again at 0 would give the same reply.
+RETRY_TEMPERATURE = 0.7
+
+#: A running strategy: yields requests, receives their completions, returns the ranking.
+Asking: TypeAlias = Generator[list[Request], list[Completion], Ranking]
+
+_sessions = itertools.count(1)
+
+
+class Strategy(Protocol):
+    """A ranking method."""
+
+    @property
+    def name(self) -> str:
+        """Name under which results are reported."""
+
+    def rank(self, example: RankingExample) -> Asking:
+        """Rank one example.
+
+        Raises:
+            ReplyError: a reply could not be read and ``on_error="raise"``.
+            PromptTooLongError: the list does not fit the token budget.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How replies are drawn, and what becomes of unusable ones.
+
+    Attributes:
+        reasoning: Ask for ``<think>…</think><answer>…</answer>`` instead of the bare answer.
+        temperature: 0 for the most likely reply.
+        top_p: Mass of the most likely tokens that sampling keeps, in (0, 1].
+        max_tokens: Most tokens of one reply; None for a size that fits the form.
+        seed: Makes sampling repeatable.
+        shuffle_seed: List the candidates in a random order drawn from this seed and the example's id; None
+            for the order given.
+        on_error: ``"repair"`` uses what can be used and counts it; ``"retry"`` asks again first, with another
+            seed; ``"raise"`` raises :class:`~unified_ranker.errors.ReplyError` for a failed reply.
+        retries: Further attempts of ``"retry"``.
+        unguided: Do not restrict bare answers to the labels in play, even where the backend could.
+    """
+
+    reasoning: bool = False
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int | None = None
+    seed: int | None = None
+    shuffle_seed: int | None = None
+    on_error: OnError = "repair"
+    retries: int = 2
+    unguided: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise OptionError(f"temperature={self.temperature} must be ≥ 0")
+        if not 0 < self.top_p <= 1:
+            raise OptionError(f"top_p={self.top_p} must be in (0, 1]")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise OptionError(f"max_tokens={self.max_tokens} must be ≥ 1")
+        if self.on_error not in ON_ERROR:
+            raise unknown_choice("on_error", self.on_error, ON_ERROR)
+        if self.retries < 0:
+            raise OptionError(f"retries={self.retries} must be ≥ 0")
+
+    def reply_tokens(self, bare: int) -> int:
+        """Return the most tokens of one reply, given what a bare answer takes."""
+        if self.max_tokens is not None:
+            return self.max_tokens
+        return 1024 if self.reasoning else bare
+
+    def attempt(self, request: Request, number: int) -> Request:
+        """Return the request of a further attempt, 0 being the first."""
+        if number == 0:
+            return request
+        from dataclasses import replace
+
+        seed = (self.seed or 0) + number
+        return replace(request, temperature=self.temperature or RETRY_TEMPERATURE, seed=seed)
+
+    @property
+    def attempts(self) -> int:
+        """Most requests one step may take."""
+        return 1 + (self.retries if self.on_error == "retry" else 0)
+
+    def check(self, outcome: Outcome, *, example: RankingExample, step: int, reason: str, reply: str) -> None:
+        """Raise for a failed reply where the caller wants that.
+
+        Raises:
+            ReplyError: naming the example, the step, the reason and the reply.
+        """
+        if outcome == "failed" and self.on_error == "raise":
+            raise ReplyError(
+                f"example {example.id!r}, step {step}: {reason}; the reply was {reply[:200]!r}. "
+                'Use on_error="repair" or "retry" to go on'
+            )
+
+
+def listing(example: RankingExample, shuffle_seed: int | None) -> list[Candidate]:
+    """Return the candidates in the order in which they are shown."""
+    shown = list(example.candidates)
+    if shuffle_seed is not None:
+        random.Random(f"{shuffle_seed}/{example.id}").shuffle(shown)
+    return shown
+
+
+def label(candidates: Sequence[Candidate], tools: TextTools, separator: str) -> list[Listed]:
+    """Give each candidate a label."""
+    labels = choose_labels(len(candidates), tools, after=("", separator) if separator else ("",))
+    return [Listed(name, candidate) for name, candidate in zip(labels, candidates, strict=True)]
+
+
+def new_session() -> str:
+    """Return a session name that no other request of this process has."""
+    return f"session-{next(_sessions)}"
+
+
+def cost_of(completion: Completion) -> Usage:
+    """Return what one completion cost."""
+    return Usage(
+        calls=1,
+        prompt_tokens=completion.prompt_tokens,
+        reused_tokens=completion.reused_tokens,
+        generated_tokens=completion.generated_tokens,
+    )
+
+
+def cost_of_outcome(outcome: Outcome) -> Usage:
+    """Count a repaired or failed step."""
+    return Usage(repaired_steps=int(outcome == "repaired"), failed_steps=int(outcome == "failed"))
+
+
+__all__ = [
+    "Asking",
+    "OnError",
+    "PromptWriter",
+    "Sampling",
+    "Strategy",
+    "cost_of",
+    "cost_of_outcome",
+    "label",
+    "listing",
+    "new_session",
+]

@@ -1,0 +1,183 @@
+"""IRanker (arXiv 2506.21638, section 3): the worst candidate leaves, step by step, until one is left.
+
+Two layouts of the same conversation:
+
+- ``rounds``, the published one: each step is a fresh prompt that lists what is left. ``n`` candidates take ``n - 1``
+  prompts and O(n²) prompt tokens.
+- ``append``: the list stands once under stable labels, and each eliminated label is appended to one growing
+  reply, so that every step reuses all that came before: O(n) prompt tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Literal
+
+from unified_ranker.errors import unknown_choice
+from unified_ranker.exchange import Completion, Request
+from unified_ranker.parsing import ParsedLabel, parse_label
+from unified_ranker.prompts import Listed, PromptWriter, Written
+from unified_ranker.schema.types import Candidate, Ranking, RankingExample, Step, Usage, places_below
+from unified_ranker.strategies.base import Asking, Sampling, cost_of, cost_of_outcome, label, listing, new_session
+
+Layout = Literal["rounds", "append"]
+LAYOUTS = ("rounds", "append")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elimination:
+    """Eliminates the worst candidate until one is left.
+
+    A candidate's score is the number of candidates that left before it (0 for the first to go).
+
+    A step whose reply names no candidate in play has failed: it eliminates the candidate that is listed last among
+    those in play, which keeps the given order among the undecided, and is counted.
+
+    Attributes:
+        writer: Writes the prompts.
+        sampling: How replies are drawn.
+        layout: ``"rounds"`` or ``"append"``.
+    """
+
+    writer: PromptWriter
+    sampling: Sampling = Sampling()
+    layout: Layout = "append"
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise unknown_choice("layout", self.layout, LAYOUTS)
+
+    @property
+    def name(self) -> str:
+        """``"iranker"``."""
+        return "iranker"
+
+    @property
+    def form(self) -> str:
+        """Which of the template's instructions is given."""
+        return f"{self.layout}_reasoning" if self.sampling.reasoning else self.layout
+
+    def rank(self, example: RankingExample) -> Asking:
+        """Rank one example; see :class:`Strategy`."""
+        shown = listing(example, self.sampling.shuffle_seed)
+        eliminated, steps, usage = yield from (
+            self._append(example, shown) if self.layout == "append" else self._rounds(example, shown)
+        )
+        gone = {c.id for c in eliminated}
+        order = (*(c for c in shown if c.id not in gone), *reversed(eliminated))
+        return Ranking(
+            example_id=example.id,
+            order=order,
+            scores=places_below(len(order)),
+            steps=tuple(steps),
+            usage=usage,
+            method=self.name,
+        )
+
+    def _rounds(self, example: RankingExample, shown: list[Candidate]) -> _Elimination:
+        standing, eliminated, steps, usage = list(shown), list[Candidate](), list[Step](), Usage()
+        separator = self.writer.template.label_separator
+        while len(standing) > 1:
+            listed = label(standing, self.writer.tools, separator)
+            room = self.sampling.reply_tokens(_LABEL_TOKENS)
+            written = self.writer.write(example, listed, form=self.form, room=room)
+            step, cost, chosen = yield from self._step(example, written, listed, index=len(steps))
+            steps.append(step)
+            usage += cost + written.cut
+            eliminated.append(chosen)
+            standing.remove(chosen)
+        return eliminated, steps, usage
+
+    def _append(self, example: RankingExample, shown: list[Candidate]) -> _Elimination:
+        eliminated, steps, usage = list[Candidate](), list[Step](), Usage()
+        if len(shown) == 1:
+            return eliminated, steps, usage
+        separator = self.writer.template.label_separator
+        standing = label(shown, self.writer.tools, separator)
+        # The whole elimination is one reply, so that room is needed for all of its steps.
+        per_step = self.sampling.reply_tokens(_LABEL_TOKENS if separator else 1)
+        written = self.writer.write(example, standing, form=self.form, room=per_step * (len(shown) - 1))
+        usage += written.cut
+        prefix, session = "", new_session()
+        while len(standing) > 1:
+            step, cost, chosen = yield from self._step(
+                example, written, standing, index=len(steps), prefix=prefix, session=session
+            )
+            steps.append(step)
+            usage += cost
+            eliminated.append(chosen)
+            gone = next(entry for entry in standing if entry.candidate is chosen)
+            # What is carried on is the settled form of the step, not a malformed reply that could lead the next one
+            # astray.
+            said = (
+                f"<think>{step.reasoning}</think><answer>{gone.label}</answer>"
+                if self.sampling.reasoning
+                else gone.label
+            )
+            prefix += said + separator
+            standing = [entry for entry in standing if entry is not gone]
+        return eliminated, steps, usage
+
+    def _step(
+        self,
+        example: RankingExample,
+        written: Written,
+        standing: list[Listed],
+        *,
+        index: int,
+        prefix: str = "",
+        session: str = "",
+    ) -> Generator[list[Request], list[Completion], tuple[Step, Usage, Candidate]]:
+        sampling = self.sampling
+        labels = tuple(entry.label for entry in standing)
+        guided = not (sampling.reasoning or sampling.unguided)
+        base = Request(
+            messages=written.messages,
+            reply_prefix=prefix,
+            choices=labels if guided else (),
+            max_tokens=sampling.reply_tokens(_LABEL_TOKENS),
+            stop=("</answer>",) if sampling.reasoning else (),
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            session=session,
+            last=len(standing) == 2,
+        )
+        usage = Usage()
+        attempts = 0
+        while True:
+            (completion,) = yield [sampling.attempt(base, attempts)]
+            usage += cost_of(completion)
+            attempts += 1
+            parsed = self._parse(completion.text, labels)
+            if parsed.outcome != "failed" or attempts >= sampling.attempts:
+                break
+        sampling.check(parsed.outcome, example=example, step=index, reason=parsed.reason, reply=completion.text)
+        by_label = {entry.label: entry.candidate for entry in standing}
+        chosen = by_label[parsed.label] if parsed.label is not None else standing[-1].candidate
+        step = Step(
+            index=index,
+            reply=completion.text,
+            outcome=parsed.outcome,
+            reason=parsed.reason,
+            chosen=(chosen.id,),
+            in_play=len(standing),
+            reasoning=parsed.reasoning,
+            logprobs={by_label[name].id: value for name, value in completion.choice_logprobs.items()},
+            attempts=attempts,
+        )
+        return step, usage + cost_of_outcome(parsed.outcome), chosen
+
+    def _parse(self, reply: str, labels: tuple[str, ...]) -> ParsedLabel:
+        text = reply
+        if self.sampling.unguided and self.layout == "append" and not self.sampling.reasoning:
+            # An unguided reply may run on into the steps to come; only its first line answers this one.
+            text = reply.lstrip().split("\n", 1)[0]
+        return parse_label(text, labels, reasoning=self.sampling.reasoning)
+
+
+# A bare label is one token in most tokenizers, "20" or "AB" at most three, and an end-of-turn token may follow.
+_LABEL_TOKENS = 4
+
+_Elimination = Generator[list[Request], list[Completion], tuple[list[Candidate], list[Step], Usage]]

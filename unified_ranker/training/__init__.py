@@ -1,0 +1,1 @@
+"""Training: recipes, starting models, supervised fine-tuning on eliminations and whole rankings."""

@@ -1,0 +1,249 @@
+"""Recipes: everything that decides a training run, in one YAML file that is checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unified_ranker.errors import OptionError, RecipeError, unknown_choice
+from unified_ranker.strategies.registry import METHODS
+from unified_ranker.tasks.registry import task_named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPart:
+    """Where the model starts.
+
+    Attributes:
+        source: Folder or hub name of a checkpoint to go on from; empty to start a small model.
+        architecture: Fields of :class:`~unified_ranker.training.start.Architecture`, for a model that starts here.
+        embeddings: ``"minilm"`` or ``"random"`` word embeddings, for a model that starts here.
+        dtype: Precision of training: ``"float32"`` or ``"bfloat16"``.
+    """
+
+    source: str = ""
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    embeddings: str = "minilm"
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptPart:
+    """How lists are shown; the trained model carries it along in ``ranker.json``."""
+
+    style: str = "natural"
+    token_budget: int = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerPart:
+    """AdamW.
+
+    Attributes:
+        learning_rate: Peak.
+        last_layer_factor: The last layer learns at this share of it.
+        weight_decay: Of matrices.
+        beta1: Decay of the mean.
+        beta2: Decay of the square.
+        clip: Largest norm of the gradient.
+        warmup: Share of the run in which the rate rises.
+        final: Share of the peak at which a cosine ends.
+    """
+
+    learning_rate: float = 5e-4
+    last_layer_factor: float = 1.0
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip: float = 1.0
+    warmup: float = 0.02
+    final: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossPart:
+    """Weights of the parts of the loss; that of the labels is 1.
+
+    Attributes:
+        readout: Listwise softmax on one dimension of the residual stream, at each candidate's label and before the
+            last layer: the dimension that the pointer of :mod:`~unified_ranker.training.start` looks at. Only for
+            models that start here.
+        vocabulary: Whole-vocabulary softmax at one random step of each list and at separators and ends, so that a
+            reply without restrictions stays within the form.
+        sharpness: Grades become targets of the readout as ``exp(sharpness · grade / best grade) - 1``, normalised.
+    """
+
+    readout: float = 0.0
+    vocabulary: float = 1.0
+    sharpness: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A supervised training run.
+
+    Attributes:
+        name: Its name.
+        tasks: Weight of each task in the mixture.
+        methods: Weight of each method.
+        model: Where the model starts.
+        prompts: How lists are shown.
+        optimizer: How it learns.
+        loss: What it learns from.
+        tokens: Length of the run, in tokens without padding.
+        batch_tokens: Most tokens of a batch, with padding.
+        average: Decay of the running average of weights that is saved; 0 for the last weights.
+        checkpoint_every: Tokens between checkpoints.
+        validate_every: Tokens between validations.
+        validate_lists: Lists of each task in a validation.
+        seed: Seed.
+    """
+
+    name: str
+    tasks: Mapping[str, float]
+    methods: Mapping[str, float] = field(default_factory=lambda: {"iranker": 1.0})
+    model: ModelPart = ModelPart()
+    prompts: PromptPart = PromptPart()
+    optimizer: OptimizerPart = OptimizerPart()
+    loss: LossPart = LossPart()
+    tokens: int = 1_000_000
+    batch_tokens: int = 2048
+    average: float = 0.0
+    checkpoint_every: int = 500_000
+    validate_every: int = 1_000_000
+    validate_lists: int = 32
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types."""
+        return asdict(self)
+
+
+_PARTS = {"model": ModelPart, "prompts": PromptPart, "optimizer": OptimizerPart, "loss": LossPart}
+
+
+def recipe_names() -> list[str]:
+    """Return the recipes of the package."""
+    return sorted(
+        f.name.removesuffix(".yaml")
+        for f in (files("unified_ranker.training") / "recipes").iterdir()
+        if f.name.endswith(".yaml")
+    )
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Load a recipe of the package, or a file.
+
+    Args:
+        name: A name of :func:`recipe_names`, or the path of a ``.yaml`` file.
+        overrides: ``key=value`` with dots for parts, such as ``optimizer.learning_rate=1e-4``.
+
+    Raises:
+        OptionError: there is no such recipe.
+        RecipeError: a field is unknown or has a value that cannot be used.
+    """
+    if str(name).endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise RecipeError(f"recipe file {str(name)!r} does not exist")
+        text = path.read_text(encoding="utf-8")
+    elif str(name) in recipe_names():
+        text = (files("unified_ranker.training") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        raise unknown_choice("recipe", str(name), recipe_names())
+    try:
+        record = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {name!s}: not YAML: {error}") from error
+    if not isinstance(record, dict):
+        raise RecipeError(f"recipe {name!s}: expected a mapping")
+    for override in overrides:
+        _override(record, override)
+    return parse_recipe(record)
+
+
+def _override(record: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise RecipeError(f"override {override!r} must be key=value")
+    *path, last = key.split(".")
+    place = record
+    for part in path:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise RecipeError(f"override {override!r}: {part!r} is not a mapping")
+    place[last] = yaml.safe_load(value)
+
+
+def parse_recipe(record: Mapping[str, Any]) -> Recipe:
+    """Check a recipe.
+
+    Raises:
+        RecipeError: naming the field, the value and what would do.
+    """
+    values = dict(record)
+    for part, kind in _PARTS.items():
+        if part in values:
+            values[part] = _build(kind, values[part], where=f"{part}.")
+    recipe: Recipe = _build(Recipe, values, where="")
+    if not recipe.tasks:
+        raise RecipeError("tasks is empty; name at least one task with its weight")
+    for name in recipe.tasks:
+        try:
+            task_named(name)
+        except OptionError as error:
+            raise RecipeError(f"tasks: {error}") from error
+    for name in recipe.methods:
+        if name not in METHODS:
+            raise RecipeError(f"methods: {name!r} is not known; choose among {', '.join(METHODS)}")
+    for where, weights in (("tasks", recipe.tasks), ("methods", recipe.methods)):
+        if not all(isinstance(w, (int, float)) and w >= 0 for w in weights.values()) or not sum(weights.values()) > 0:
+            raise RecipeError(f"{where}={dict(weights)} must hold weights ≥ 0, not all of them 0")
+    for name in ("tokens", "batch_tokens", "checkpoint_every", "validate_every"):
+        if getattr(recipe, name) < 1:
+            raise RecipeError(f"{name}={getattr(recipe, name)} must be ≥ 1")
+    if not 0 <= recipe.average < 1:
+        raise RecipeError(f"average={recipe.average} must be in [0, 1)")
+    if recipe.model.embeddings not in ("minilm", "random"):
+        raise RecipeError(f"model.embeddings={recipe.model.embeddings!r} must be 'minilm' or 'random'")
+    if recipe.model.source and (recipe.model.architecture or recipe.loss.readout):
+        raise RecipeError(
+            "model.source excludes model.architecture and loss.readout: a given checkpoint has no readout dimension"
+        )
+    return recipe
+
+
+def _build(kind: Any, record: Any, *, where: str) -> Any:
+    if not isinstance(record, Mapping):
+        raise RecipeError(f"{where.rstrip('.') or 'recipe'} must be a mapping, not {record!r}")
+    known = {entry.name: entry for entry in fields(kind)}
+    for key, value in record.items():
+        if key not in known:
+            raise RecipeError(f"{where}{key} is not known; known are {', '.join(where + name for name in known)}")
+        wanted = str(known[key].type)
+        if wanted in ("int", "float", "str") and not _fits(value, wanted):
+            raise RecipeError(f"{where}{key}={value!r} must be of type {wanted}")
+    try:
+        return kind(**{k: float(v) if str(known[k].type) == "float" else v for k, v in record.items()})
+    except TypeError as error:
+        raise RecipeError(f"{where.rstrip('.') or 'recipe'}: {error}") from error
+
+
+def _fits(value: Any, wanted: str) -> bool:
+    if isinstance(value, bool):
+        return False
+    if wanted == "float":
+        if isinstance(value, str):
+            # YAML reads 1e-4 as a string.
+            try:
+                float(value)
+            except ValueError:
+                return False
+            return True
+        return isinstance(value, (int, float))
+    return isinstance(value, int if wanted == "int" else str)

@@ -1,0 +1,394 @@
+"""Supervised fine-tuning: the same loop for the embedded model and for larger ones; the recipe alone differs."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from unified_ranker.backends.tokenizer import TokenizerTools
+from unified_ranker.errors import DataError, RecipeError
+from unified_ranker.model_settings import ModelSettings, read_settings, write_settings
+from unified_ranker.prompts import PromptWriter, choose_labels, load_template
+from unified_ranker.schema.types import DOMAINS, RankingExample
+from unified_ranker.strategies.registry import method_named
+from unified_ranker.tasks.build import read_split
+from unified_ranker.training.encode import Encoded, encode
+from unified_ranker.training.recipe import Recipe
+from unified_ranker.training.start import Architecture, make_model, minilm_embeddings
+from unified_ranker.training.tokenizer import label_names, make_tokenizer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Sequences that are encoded together and sorted by length before batches are cut, so that little is padding.
+POOL = 96
+
+
+class Trainer:
+    """One supervised run.
+
+    Args:
+        recipe: What to do.
+        data: Folder of built tasks.
+        out: Folder of the run: ``log.jsonl``, ``checkpoint/`` and, at the end, ``model/``.
+        device: Where to train; an accelerator by default, where there is one.
+
+    Raises:
+        MissingSourceError: a task of the recipe is not built in ``data``.
+        DataError: a task has no training lists.
+        RecipeError: the recipe's model cannot be made.
+    """
+
+    def __init__(self, recipe: Recipe, *, data: Path, out: Path, device: str | None = None) -> None:
+        self.recipe, self.data, self.out = recipe, data, out
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.train = {task: self._split(task, "train") for task, weight in recipe.tasks.items() if weight > 0}
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.tokenizer, model, self.labels = self._start()
+        self.model = model.to(self.device, DTYPES[recipe.model.dtype]).train()
+        self.settings = ModelSettings(
+            method=max(recipe.methods, key=lambda name: recipe.methods[name]),
+            style=recipe.prompts.style,
+            token_budget=recipe.prompts.token_budget,
+            labels=self.labels,
+            options={"layout": "append"},
+        )
+        self.tools = TokenizerTools(
+            self.tokenizer, context_tokens=int(model.config.max_position_embeddings), labels=self.labels
+        )
+        self.writers = {
+            (method, domain): PromptWriter(
+                load_template(recipe.prompts.style, method_named(method).template, domain),
+                self.tools,
+                recipe.prompts.token_budget,
+            )
+            for method in recipe.methods
+            for domain in DOMAINS
+        }
+        self.optimizer = self._optimizer()
+        self.average: dict[str, torch.Tensor] = {}
+        self.rng = random.Random(recipe.seed)
+        self.tokens = self.step = 0
+        self.seconds = 0.0
+        self._pending: list[list[Encoded]] = []
+
+    def _split(self, task: str, split: str) -> list[RankingExample]:
+        examples = list(read_split(self.data, task, split))
+        if split == "train" and not examples:
+            raise DataError(
+                f"task {task!r} has no training lists in {str(self.data / task)!r}; leave it out of the recipe's tasks"
+            )
+        return examples
+
+    def _start(self) -> tuple[Any, Any, tuple[str, ...]]:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        part = self.recipe.model
+        if part.source:
+            tokenizer = AutoTokenizer.from_pretrained(part.source)
+            return (
+                tokenizer,
+                AutoModelForCausalLM.from_pretrained(part.source, dtype=torch.float32),
+                read_settings(part.source).labels,
+            )
+        try:
+            architecture = Architecture(**part.architecture)
+        except TypeError as error:
+            raise RecipeError(f"model.architecture: {error}") from error
+        tokenizer = make_tokenizer(architecture.labels)
+        embeddings = minilm_embeddings(architecture.content) if part.embeddings == "minilm" else None
+        self._readout = architecture.relevance
+        return (
+            tokenizer,
+            make_model(architecture, tokenizer, seed=self.recipe.seed, embeddings=embeddings),
+            label_names(architecture.labels),
+        )
+
+    def _optimizer(self) -> torch.optim.AdamW:
+        part = self.recipe.optimizer
+        last = {id(p) for p in self.model.model.layers[-1].parameters()} if part.last_layer_factor != 1 else set()
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for parameter in self.model.parameters():
+            groups.setdefault((id(parameter) in last, parameter.ndim >= 2), []).append(parameter)
+        return torch.optim.AdamW(
+            [
+                {
+                    "params": parameters,
+                    "peak": part.learning_rate * (part.last_layer_factor if slow else 1.0),
+                    "weight_decay": part.weight_decay if matrix else 0.0,
+                }
+                for (slow, matrix), parameters in groups.items()
+            ],
+            lr=part.learning_rate,
+            betas=(part.beta1, part.beta2),
+        )
+
+    def rate(self, done: float) -> float:
+        """Return the learning rate, as a share of the peak, after a share of the run: a linear rise, then a cosine."""
+        part = self.recipe.optimizer
+        if done < part.warmup:
+            return (done + 1e-9) / part.warmup
+        falling = (done - part.warmup) / max(1e-9, 1 - part.warmup)
+        return part.final + (1 - part.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, falling)))
+
+    def _next_batch(self) -> list[Encoded]:
+        if not self._pending:
+            pool = sorted((self._draw() for _ in range(POOL)), key=lambda entry: len(entry.tokens))
+            batches: list[list[Encoded]] = [[]]
+            for entry in pool:
+                if batches[-1] and (len(batches[-1]) + 1) * len(entry.tokens) > self.recipe.batch_tokens:
+                    batches.append([])
+                batches[-1].append(entry)
+            self.rng.shuffle(batches)
+            self._pending = batches
+        return self._pending.pop()
+
+    def _draw(self) -> Encoded:
+        tasks, methods = self.recipe.tasks, self.recipe.methods
+        task = self.rng.choices(list(self.train), [tasks[name] for name in self.train])[0]
+        method = self.rng.choices(list(methods), list(methods.values()))[0]
+        example = self.rng.choice(self.train[task])
+        labels = self.labels or choose_labels(len(example.candidates), self.tools, after=("",))
+        writer = self.writers[method, example.domain]
+        return encode(
+            example,
+            method=method,
+            writer=writer,
+            tools=self.tools,
+            labels=labels,
+            rng=self.rng,
+            end=self.tokenizer.eos_token_id,
+        )
+
+    def loss(self, batch: list[Encoded]) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss of a batch and its parts.
+
+        Parts: ``labels`` (cross-entropy of the labels in play against those that are right, in nats above the best
+        attainable), ``vocabulary``, ``readout`` and ``readout_top`` (share of lists whose best candidate the readout
+        puts first).
+        """
+        weights = self.recipe.loss
+        width = max(len(entry.tokens) for entry in batch)
+        pad = self.tools.pad_id
+        ids = torch.tensor(
+            [[*entry.tokens, *[pad] * (width - len(entry.tokens))] for entry in batch], device=self.device
+        )
+        # Padding stands at the end, where a causal model's other tokens cannot see it; no mask is needed.
+        out = self.model.model(input_ids=ids, output_hidden_states=bool(weights.readout))
+        head = self.model.get_output_embeddings().weight
+        parts: dict[str, float] = {}
+
+        rows = [(row, step) for row, entry in enumerate(batch) for step in entry.steps]
+        hidden = out.last_hidden_state[[row for row, _ in rows], [step.position for _, step in rows]]
+        most = max(len(step.in_play) for _, step in rows)
+        in_play = torch.tensor(
+            [[*step.in_play, *[0] * (most - len(step.in_play))] for _, step in rows], device=self.device
+        )
+        mask = torch.tensor(
+            [[True] * len(step.in_play) + [False] * (most - len(step.in_play)) for _, step in rows], device=self.device
+        )
+        right = torch.tensor(
+            [
+                [token in step.right for token in step.in_play] + [False] * (most - len(step.in_play))
+                for _, step in rows
+            ],
+            device=self.device,
+        )
+        target = right / right.sum(-1, keepdim=True)
+        logits = torch.einsum("rd,rkd->rk", hidden, head[in_play]).float().masked_fill(~mask, -1e9)
+        entropy = right.sum(-1).float().log()
+        labels = (-(target * logits.log_softmax(-1)).sum(-1) - entropy).mean()
+        parts["labels"] = float(labels.detach())
+        total = labels
+
+        if weights.vocabulary:
+            picked = [(row, self.rng.choice(entry.steps)) for row, entry in enumerate(batch) if entry.steps]
+            soft = out.last_hidden_state[[row for row, _ in picked], [step.position for _, step in picked]] @ head.T
+            soft_loss = torch.stack(
+                [
+                    -line.float().log_softmax(-1)[list(step.right)].mean() - math.log(len(step.right))
+                    for line, (_, step) in zip(soft, picked, strict=True)
+                ]
+            ).mean()
+            spots = [(row, *spot) for row, entry in enumerate(batch) for spot in entry.hard]
+            vocabulary = soft_loss
+            if spots:
+                hard = out.last_hidden_state[[row for row, _, _ in spots], [place for _, place, _ in spots]] @ head.T
+                wanted = torch.tensor([token for *_, token in spots], device=self.device)
+                vocabulary = vocabulary + nn.functional.cross_entropy(hard.float(), wanted)
+            parts["vocabulary"] = float(vocabulary.detach())
+            total = total + weights.vocabulary * vocabulary
+
+        if weights.readout:
+            before_last = out.hidden_states[-2]
+            scale = before_last.float().pow(2).mean(-1).add(1e-6).rsqrt()
+            score = before_last[..., self._readout].float() * scale
+            losses, tops = [], []
+            for row, entry in enumerate(batch):
+                places = [place for place, _ in entry.candidates]
+                grades = torch.tensor([grade for _, grade in entry.candidates], device=self.device)
+                soft_target = torch.expm1(weights.sharpness * grades / grades.max())
+                soft_target = soft_target / soft_target.sum()
+                line = score[row, places]
+                losses.append(-(soft_target * line.log_softmax(-1)).sum())
+                tops.append(float(grades[line.argmax()] == grades.max()))
+            readout = torch.stack(losses).mean()
+            parts["readout"] = float(readout.detach())
+            parts["readout_top"] = sum(tops) / len(tops)
+            total = total + weights.readout * readout
+        return total, parts
+
+    def run(self, *, on_log: Any = None) -> Path:
+        """Train to the end, going on from the last checkpoint of ``out`` where there is one.
+
+        Args:
+            on_log: Called with each record of the log.
+
+        Returns:
+            The folder of the trained model.
+        """
+        self._resume()
+        recipe, window, began = self.recipe, list[dict[str, float]](), time.perf_counter()
+        before = self.seconds
+        while self.tokens < recipe.tokens:
+            batch = self._next_batch()
+            share = self.rate(self.tokens / recipe.tokens)
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["peak"] * share
+            total, parts = self.loss(batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            total.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip)
+            self.optimizer.step()
+            self._update_average()
+            earlier, self.step = self.tokens, self.step + 1
+            self.tokens += sum(len(entry.tokens) for entry in batch)
+            self.seconds = before + time.perf_counter() - began
+            window.append({**parts, "gradient": float(norm)})
+            done = self.tokens >= recipe.tokens
+            if self.step % 50 == 0 or done:
+                means = {key: sum(entry[key] for entry in window) / len(window) for key in window[0]}
+                self._log({"kind": "train", **means, "rate": share}, on_log)
+                window = []
+            if _passed(earlier, self.tokens, recipe.validate_every) or done:
+                self._log({"kind": "validation", **self.validate()}, on_log)
+            if _passed(earlier, self.tokens, recipe.checkpoint_every) or done:
+                self._save()
+        return self.export(self.out / "model")
+
+    def _update_average(self) -> None:
+        if not self.recipe.average:
+            return
+        # Early on a long average would still hold the start; its length grows with the run.
+        decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
+        for name, value in self.model.state_dict().items():
+            if name not in self.average:
+                self.average[name] = value.detach().clone()
+            else:
+                self.average[name].lerp_(value, 1 - decay)
+
+    def _log(self, record: Mapping[str, Any], on_log: Any) -> None:
+        line = {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 1), **_rounded(record)}
+        with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if on_log is not None:
+            on_log(line)
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return self.average if self.average else self.model.state_dict()
+
+    def validate(self) -> dict[str, float]:
+        """Return the MRR of each task, and their mean as ``macro``, on the first validation lists.
+
+        Ranks through the very path that serves.
+        """
+        from unified_ranker.backends.transformers import TransformersBackend
+        from unified_ranker.ranker import Ranker
+        from unified_ranker.tasks.random_order import is_relevant
+        from unified_ranker.tasks.registry import task_named
+
+        current = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self._weights())
+        found: dict[str, float] = {}
+        backend = TransformersBackend(self.model, self.tokenizer, labels=self.labels)
+        ranker = Ranker.__new__(Ranker)
+        ranker._setup(backend, self.settings, method=None, style=None, template=None, token_budget=None, options={})
+        for task in self.train:
+            lists = self._split(task, "validation")[: self.recipe.validate_lists]
+            if not lists:
+                continue
+            total = 0.0
+            for example, ranking in zip(lists, ranker.rank_batch(lists), strict=True):
+                relevant = is_relevant([example.grade(c.id) for c in ranking.order], task_named(task).binary)
+                total += 1 / (1 + relevant.index(True)) if any(relevant) else 0.0
+            found[task] = total / len(lists)
+        self.model.load_state_dict(current)
+        self.model.train()
+        return {**found, "macro": sum(found.values()) / len(found)} if found else {}
+
+    def _save(self) -> None:
+        folder = self.out / "checkpoint"
+        folder.mkdir(exist_ok=True)
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "rng": self.rng.getstate(),
+            "torch": torch.get_rng_state(),
+            "pending": self._pending,
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "recipe": self.recipe.to_dict(),
+        }
+        # Written aside and moved, so that a kill in the middle leaves the last one whole.
+        torch.save(state, folder / "state.tmp")
+        (folder / "state.tmp").replace(folder / "state.pt")
+
+    def _resume(self) -> None:
+        path = self.out / "checkpoint" / "state.pt"
+        if not path.is_file():
+            return
+        # Our own file, which holds Python objects besides tensors.
+        state = torch.load(path, map_location=self.device, weights_only=False)
+        if state["recipe"] != self.recipe.to_dict():
+            raise RecipeError(
+                f"{str(self.out)!r} holds a run of another recipe; choose another --out, or the recipe it was "
+                "started with"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average, self._pending = state["average"], state["pending"]
+        self.rng.setstate(state["rng"])
+        torch.set_rng_state(state["torch"].cpu())
+        self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
+
+    def export(self, folder: Path) -> Path:
+        """Write a plain transformers folder, in bfloat16, with ``ranker.json`` and the recipe.
+
+        What is written loads with ``AutoModelForCausalLM`` and in vLLM as it is.
+        """
+        import yaml
+
+        current = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self._weights())
+        self.model.to(torch.bfloat16).save_pretrained(folder)
+        self.model.to(DTYPES[self.recipe.model.dtype]).load_state_dict(current)
+        self.tokenizer.save_pretrained(folder)
+        write_settings(folder, self.settings)
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(self.recipe.to_dict(), sort_keys=False), encoding="utf-8")
+        return folder
+
+
+def _passed(before: int, after: int, every: int) -> bool:
+    return before // every != after // every
+
+
+def _rounded(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: round(value, 5) if isinstance(value, float) else value for key, value in record.items()}
