@@ -60,7 +60,7 @@ def _example(
         context=tuple(_named(data.items[item]) for item in history[max(0, place - HISTORY) : place]),
         relevance={target: 1.0},
         split=split,
-        group=f"user:{user}",
+        group=f"{task}-user:{user}",
     )
 
 

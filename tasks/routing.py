@@ -7,6 +7,7 @@ that ties stay ties.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,9 @@ SCENARIOS: dict[str, Scenario] = {
     "router-balance": Scenario(0.5, 0.5, "Balance the quality of the answer and its cost."),
     "router-cost": Scenario(0.2, 0.8, "Cheap above all; quality counts a little."),
 }
+
+
+_CHOICES = re.compile(r"^\s*A[).]\s", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +93,20 @@ def utilities(question: Question, scenario: Scenario) -> dict[str, float]:
     """Return the graded relevance of each model: whole numbers from 0 to 100."""
     costs = cost_scale(question.cost)
     return {
-        model: float(round(100 * (scenario.quality * quality + scenario.cost * (1 - costs[model]))))
+        # Rounded twice: sums that differ by a floating-point hair are the same utility.
+        model: float(round(round(100 * (scenario.quality * quality + scenario.cost * (1 - costs[model])), 9)))
         for model, quality in question.quality.items()
     }
 
 
 def group_of(text: str) -> str:
-    """Return a question's identity: its letters and digits, lower case, so that two printings of it are one."""
-    return "question:" + re.sub(r"[^0-9a-z]+", "", text.casefold())[:200]
+    """Return a question's identity, so that two printings of it are one.
+
+    Case and white space do not count, nor does a list of answers to choose from (from a line that begins with ``A)``
+    on), which some benchmarks print and others do not.
+    """
+    stem = " ".join(_CHOICES.split(text, maxsplit=1)[0].casefold().split())
+    return "question:" + hashlib.sha256(stem.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def check_question(question: Question, models: Mapping[str, Candidate], *, where: str) -> None:
@@ -105,13 +115,15 @@ def check_question(question: Question, models: Mapping[str, Candidate], *, where
     Raises:
         DataError: naming the model and value that are out of range.
     """
+    if not question.quality:
+        raise DataError(f"{where}: no model answered it")
     if not set(question.quality) == set(question.cost) <= set(models):
         raise DataError(f"{where}: quality, cost and models name different models")
     for model, value in question.quality.items():
         if not 0 <= value <= 1:
             raise DataError(f"{where}: quality of {model!r} is {value!r}; it must be in [0, 1]")
-        if not question.cost[model] > 0:
-            raise DataError(f"{where}: cost of {model!r} is {question.cost[model]!r}; it must be > 0")
+        if not 0 < question.cost[model] < math.inf:
+            raise DataError(f"{where}: cost of {model!r} is {question.cost[model]!r}; it must be > 0 and finite")
 
 
 def build(
@@ -154,7 +166,7 @@ def build(
                 RankingExample(
                     id=f"{task}-{pool.name}-{question.id}",
                     query=f"{scenario.query} {question.text}",
-                    candidates=shuffled([pool.models[model] for model in grades], rng),
+                    candidates=shuffled([pool.models[model] for model in sorted(grades)], rng),
                     task=task,
                     domain="routing",
                     relevance=grades,

@@ -20,6 +20,11 @@ class _Running:
     wanted: list[Request] = field(default_factory=list)
     result: Ranking | None = None
 
+    @property
+    def sessions(self) -> set[str]:
+        """Sessions that a backend may keep something for."""
+        return {request.session for request in self.wanted if request.session} if self.result is None else set()
+
     def advance(self, completions: list[Completion] | None) -> None:
         try:
             self.wanted = next(self.asking) if completions is None else self.asking.send(completions)
@@ -34,7 +39,9 @@ def run_batch(
 ) -> Iterator[Ranking]:
     """Rank examples, gathering what all running strategies ask for into one backend call.
 
-    A query that finishes makes room for the next at once, so that lists of different length do not wait for each other.
+    A query that finishes makes room for the next at once, so that lists of different length do not wait for each other;
+    only where one of them takes very long do finished ones wait to be yielded in order, at most four times
+    ``concurrency`` of them.
 
     Args:
         strategy: The method.
@@ -48,25 +55,33 @@ def run_batch(
     source = iter(examples)
     running: deque[_Running] = deque()
     exhausted = False
-    while True:
-        while not exhausted and len(running) < concurrency:
-            example = next(source, None)
-            if example is None:
-                exhausted = True
-                break
-            entry = _Running(strategy.rank(example), time.perf_counter())
-            entry.advance(None)
-            running.append(entry)
-        while running and running[0].result is not None:
-            yield running.popleft().result  # type: ignore[misc]  # narrowed by the loop's condition
-        asking = [entry for entry in running if entry.result is None]
-        if not asking:
-            if exhausted and not running:
-                return
-            continue
-        replies = iter(backend.generate([request for entry in asking for request in entry.wanted]))
-        for entry in asking:
-            entry.advance([next(replies) for _ in entry.wanted])
+    try:
+        while True:
+            while running and running[0].result is not None:
+                yield running.popleft().result  # type: ignore[misc]  # narrowed by the loop's condition
+            active = sum(entry.result is None for entry in running)
+            while not exhausted and active < concurrency and len(running) < 4 * concurrency:
+                example = next(source, None)
+                if example is None:
+                    exhausted = True
+                    break
+                entry = _Running(strategy.rank(example), time.perf_counter())
+                running.append(entry)
+                entry.advance(None)
+                active += entry.result is None
+            asking = [entry for entry in running if entry.result is None]
+            if not asking:
+                if exhausted and not running:
+                    return
+                continue
+            replies = iter(backend.generate([request for entry in asking for request in entry.wanted]))
+            for entry in asking:
+                entry.advance([next(replies) for _ in entry.wanted])
+    finally:
+        # Whoever stops listening, or an error in one list, leaves the others' sessions behind.
+        abandoned = {session for entry in running for session in entry.sessions}
+        if abandoned:
+            backend.forget(abandoned)
 
 
 class MicroBatcher:
@@ -111,12 +126,22 @@ class MicroBatcher:
                 answers = [next(replies) for _ in requests]
                 if not future.done():
                     future.set_result(answers)
+        # A task holds its event loop; without it the loop can go when its user is done with it.
+        self._worker = None
+
+    def forget(self, sessions: set[str]) -> None:
+        """Drop what the backend keeps for sessions that will not go on."""
+        self._backend.forget(sessions)
 
 
 async def run_async(strategy: Strategy, example: RankingExample, batcher: MicroBatcher) -> Ranking:
     """Rank one example without blocking the event loop."""
     entry = _Running(strategy.rank(example), time.perf_counter())
     entry.advance(None)
-    while entry.result is None:
-        entry.advance(await batcher.ask(entry.wanted))
+    try:
+        while entry.result is None:
+            entry.advance(await batcher.ask(entry.wanted))
+    finally:
+        if entry.sessions:
+            batcher.forget(entry.sessions)
     return entry.result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -54,7 +54,8 @@ class Completion:
 
     Attributes:
         text: What the model wrote after ``reply_prefix``.
-        choice_logprobs: Log-probability of each of the request's choices, normalised over the choices.
+        choice_logprobs: Log-probability of each of the request's choices, normalised over the choices; empty where a
+            choice takes several tokens, of which one forward pass tells only the first.
         prompt_tokens: Tokens before the reply, ``reply_prefix`` included.
         reused_tokens: Those of them that came from a cache.
         generated_tokens: Tokens written.
@@ -110,3 +111,6 @@ class Backend(Protocol):
         Raises:
             BackendError: the model could not do what a request asks for.
         """
+
+    def forget(self, sessions: Collection[str]) -> None:
+        """Drop what is kept for sessions that will not go on."""

@@ -37,13 +37,19 @@ class ModelSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_settings(model: str | Path) -> ModelSettings:
-    """Read ``ranker.json`` from a model folder; the defaults where there is none.
+def read_settings(model: str | Path, *, revision: str | None = None) -> ModelSettings:
+    """Read ``ranker.json`` of a model; the defaults where there is none.
+
+    Args:
+        model: A folder, or a name on the hub.
+        revision: Branch, tag or commit on the hub.
 
     Raises:
         DataError: the file is malformed.
     """
     path = Path(model) / FILE_NAME
+    if not Path(model).is_dir():
+        path = _on_hub(str(model), revision) or path
     if not path.is_file():
         return ModelSettings()
     try:
@@ -54,6 +60,20 @@ def read_settings(model: str | Path) -> ModelSettings:
     if unknown:
         raise DataError(f"{path}: field {sorted(unknown)[0]!r} is not known")
     return ModelSettings(**{**record, "labels": tuple(record.get("labels", ()))})
+
+
+def _on_hub(model: str, revision: str | None) -> Path | None:
+    from transformers.utils import cached_file
+
+    found = cached_file(
+        model,
+        FILE_NAME,
+        revision=revision,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return Path(found) if found else None
 
 
 def write_settings(model: str | Path, settings: ModelSettings) -> None:

@@ -16,9 +16,11 @@ from unified_ranker.schema.types import Outcome
 _REASONED = re.compile(r"\A\s*<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*\Z", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 _THINK = re.compile(r"<think>(.*?)(?:</think>|(?=<answer>)|\Z)", re.DOTALL)
-_BRACKETED = re.compile(r"\[\s*([^\[\]\s]{1,16})\s*\]")
+_BRACKETED = re.compile(r"\[([^\[\]]*)\]")
 _SEPARATOR = re.compile(r"[\s>,;]+")
-_WRAPPING = "[](){}\"'`*.,:;"
+# Labels that are English words, too: in a sentence they are read as such, unless they end it.
+_WORDS = frozenset({"A", "I"})
+_WRAPPING = "[](){}\"'`*.,:;!?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,43 @@ def _find_answer(reply: str, *, reasoning: bool) -> _Answer:
     return _Answer("", "no <answer> </answer>", thinking, missing=True)
 
 
-def _entries(text: str) -> list[str]:
-    """Split an answer into what may be labels: the bracketed entries where there are some, else all words."""
-    bracketed = _BRACKETED.findall(text)
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """What may be labels, in order, and whether other words stood around them."""
+
+    found: list[str]
+    prose: bool = False
+
+
+def _words(text: str) -> list[str]:
+    return [word for entry in _SEPARATOR.split(text) if (word := entry.strip(_WRAPPING))]
+
+
+def _entries(text: str, labels: Sequence[str], *, joined: bool = False) -> _Entries:
+    """Find what may be labels.
+
+    Labels that carry their own brackets (``<3>``), or that are written without a separator (``joined``), are found
+    wherever they stand; what is left of the text counts as unknown entries. Of plain labels, those in square brackets
+    where there are any; else all words.
+    """
+    if joined or not all(label.isalnum() for label in labels):
+        pattern = re.compile("|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True)))
+        return _Entries([*pattern.findall(text), *_words(pattern.sub(" ", text))])
+    bracketed = [word for group in _BRACKETED.findall(text) for word in _words(group)]
     if bracketed:
-        return bracketed
-    return [entry.strip(_WRAPPING) for entry in _SEPARATOR.split(text.strip()) if entry.strip(_WRAPPING)]
+        return _Entries(bracketed, prose=bool(_words(_BRACKETED.sub(" ", text))))
+    return _Entries(_words(text))
+
+
+def leading_label(reply: str, labels: Sequence[str]) -> str:
+    """Return the label that a reply begins with, where labels are written without a separator; else the reply.
+
+    Example:
+        >>> leading_label("<2><1><3>", ["<1>", "<2>", "<3>"])
+        '<2>'
+    """
+    text = reply.lstrip()
+    return next((label for label in sorted(labels, key=len, reverse=True) if text.startswith(label)), reply)
 
 
 def _fold(labels: Sequence[str]) -> dict[str, str]:
@@ -132,9 +165,12 @@ def parse_label(reply: str, labels: Sequence[str], *, reasoning: bool = False) -
     if stripped.casefold() in known:
         complaint = answer.complaint or ("more than the bare label" if stripped != text else "wrong case")
         return ParsedLabel("repaired", known[stripped.casefold()], complaint, answer.reasoning)
-    # Among other words only an exact spelling counts: "a" in a sentence is no label.
-    exact = set(labels)
-    found = list(dict.fromkeys(entry for entry in _entries(text) if entry in exact))
+    # Among other words only an exact spelling counts: "a" in a sentence is no label. "A" and "I" are, where they end
+    # it.
+    words = _entries(text, labels).found
+    found = list(dict.fromkeys(word for word in words if word in labels))
+    if len(found) == 1 and found[0] in _WORDS and words[-1] != found[0] and "[" not in text:
+        found = []
     if len(found) == 1:
         return ParsedLabel("repaired", found[0], answer.complaint or "more than the bare label", answer.reasoning)
     if found:
@@ -142,13 +178,14 @@ def parse_label(reply: str, labels: Sequence[str], *, reasoning: bool = False) -
     return ParsedLabel("failed", None, f"no label in play in {text[:60]!r}", answer.reasoning)
 
 
-def parse_order(reply: str, labels: Sequence[str], *, reasoning: bool = False) -> ParsedOrder:
+def parse_order(reply: str, labels: Sequence[str], *, reasoning: bool = False, joined: bool = False) -> ParsedOrder:
     """Read a whole order; the result is a permutation of ``labels`` for any reply whatever.
 
     Args:
         reply: What the model wrote, without the prompt.
         labels: The labels in play, in the order in which they were listed.
         reasoning: Whether ``<think>…</think><answer>…</answer>`` was asked for.
+        joined: Whether labels were to be written without a separator.
 
     Example:
         >>> parse_order("B > A > B", ["A", "B", "C"]).order
@@ -158,7 +195,8 @@ def parse_order(reply: str, labels: Sequence[str], *, reasoning: bool = False) -
     known = _fold(labels)
     named: list[str] = []
     repeated = unknown = recased = 0
-    for entry in _entries(answer.text):
+    entries = _entries(answer.text, labels, joined=joined)
+    for entry in entries.found:
         label = known.get(entry.casefold())
         if label is None:
             unknown += 1
@@ -169,6 +207,7 @@ def parse_order(reply: str, labels: Sequence[str], *, reasoning: bool = False) -
             named.append(label)
     rest = [label for label in labels if label not in named]
     flaws = [answer.complaint] if answer.complaint else []
+    flaws += ["words around the labels"] if entries.prose else []
     flaws += [
         f"{count} {what}"
         for count, what in (

@@ -145,7 +145,7 @@ class Ranker:
         ranker = cls.__new__(cls)
         ranker._setup(
             loaded,
-            read_settings(source),
+            read_settings(source, revision=revision),
             method=method,
             style=style,
             template=template,
@@ -241,10 +241,8 @@ class Ranker:
             DataError: an example breaks the format.
             OptionError: ``top_k`` or ``concurrency`` is below 1.
         """
-        if top_k is not None and top_k < 1:
-            raise OptionError(f"top_k={top_k} must be ≥ 1")
-        if concurrency < 1:
-            raise OptionError(f"concurrency={concurrency} must be ≥ 1")
+        _check_count("top_k", top_k)
+        _check_count("concurrency", concurrency)
         rankings = self._run(examples, concurrency=concurrency)
         if progress:
             from unified_ranker.progress import track
@@ -271,13 +269,19 @@ class Ranker:
     ) -> RankingExample:
         if not isinstance(query, str):
             raise DataError(f"field 'query' is {query!r} ({type(query).__name__}); it must be a string")
-        if isinstance(context, str):
-            raise DataError("field 'context' is a string; it must be a list of strings")
+        if isinstance(context, str) or not isinstance(context, Sequence):
+            raise DataError(f"field 'context' is {context!r}; it must be a list of strings")
         self.strategy(domain)
         found = as_candidates(candidates, where="rank()")
-        if top_k is not None and not 1 <= top_k <= len(found):
+        _check_count("top_k", top_k)
+        if top_k is not None and top_k > len(found):
             raise OptionError(f"top_k={top_k} must be between 1 and the number of candidates, {len(found)}")
         return check_example(
             RankingExample(id="query", query=query, candidates=found, domain=domain, context=tuple(context)),
             where="rank()",
         )
+
+
+def _check_count(name: str, value: object) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise OptionError(f"{name}={value!r} must be a whole number ≥ 1")

@@ -6,11 +6,13 @@ import ast
 import csv
 import io
 import re
+import tokenize
 import zipfile
 
 from unified_ranker.tasks.base import BuildOptions, Source
 from unified_ranker.tasks.passage import Collection, Judged
 
+from unified_ranker.errors import DataError
 from unified_ranker.schema.types import Candidate
 
 SOURCE = Source(
@@ -57,11 +59,21 @@ def _corpus(rows: list[dict[str, str]]) -> dict[str, Candidate]:
 
 
 def _sentences(abstract: str) -> str:
-    """Return an abstract as text: the CSV form writes its sentences as a printed array."""
-    quoted = re.findall(r"'((?:[^'\\]|\\.|'(?!\s*\n|\s*\]))*)'|\"((?:[^\"\\]|\\.)*)\"", abstract)
-    sentences = [single or double for single, double in quoted]
-    text = " ".join(sentences) if sentences else abstract.strip("[]")
-    return " ".join(text.split())
+    """Return an abstract as text: the CSV form writes its sentences as a printed array of Python strings.
+
+    Raises:
+        DataError: the array is malformed.
+    """
+    if not abstract.lstrip().startswith("["):
+        return " ".join(abstract.split())
+    try:
+        tokens = tokenize.generate_tokens(io.StringIO(abstract).readline)
+        sentences = [ast.literal_eval(token.string) for token in tokens if token.type == tokenize.STRING]
+    except (tokenize.TokenError, SyntaxError) as error:
+        raise DataError(
+            f"{SOURCE.title}: the abstract {abstract[:60]!r} is no printed array of strings: {error}"
+        ) from error
+    return " ".join(" ".join(sentences).split())
 
 
 def _claims(rows: list[dict[str, str]]) -> dict[str, tuple[str, set[str], set[str]]]:

@@ -32,7 +32,8 @@ def read(options: BuildOptions) -> Collection:
         for part in _PARTS:
             suffix = "toks" if part in "ab" else "txt"
             with open_text(options.find(SOURCE, f"{published}_{part}.{suffix}")) as file:
-                columns.append(file.read().splitlines())
+                # At new lines only: a sentence may hold other characters that str.splitlines cuts at.
+                columns.append(file.read().replace("\r\n", "\n").removesuffix("\n").split("\n"))
         if len({len(column) for column in columns}) > 1:
             raise DataError(
                 f"{SOURCE.title}, {published}: the files have {[len(column) for column in columns]} lines; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from unified_ranker.errors import BackendError
@@ -49,6 +49,7 @@ class ScriptedBackend:
         text: The view of text that prompts are made with.
         requests: Every request that arrived, in order.
         batches: How many requests arrived together, call by call.
+        forgotten: Sessions that were given up.
 
     Example:
         >>> from unified_ranker import Ranker
@@ -61,6 +62,7 @@ class ScriptedBackend:
     text: WordTools = field(default_factory=WordTools)
     requests: list[Request] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
     _replies: Iterator[Answer] | None = None
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -71,6 +73,10 @@ class ScriptedBackend:
         """
         self.batches.append(len(requests))
         return [self._answer(request) for request in requests]
+
+    def forget(self, sessions: Collection[str]) -> None:
+        """Note which sessions were given up."""
+        self.forgotten.extend(sessions)
 
     def _answer(self, request: Request) -> Completion:
         self.requests.append(request)

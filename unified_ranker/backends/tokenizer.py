@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from unified_ranker.errors import BackendError
-from unified_ranker.exchange import Message
+from unified_ranker.exchange import Message, Request
 
 
 class TokenizerTools:
@@ -110,9 +110,9 @@ class TokenizerTools:
             f"the tokenizer joins {choice!r} with what stands before it, {after[-20:]!r}; use another label separator"
         )
 
-    def spells_longer(self, choices: Sequence[str]) -> bool:
-        """Tell whether any choice takes more than one token."""
-        return any(len(self._ids(choice)) > 1 for choice in choices)
+    def spells_longer(self, request: Request) -> bool:
+        """Tell whether any choice of a request takes more than one token where it will stand."""
+        return any(len(self.spell(choice, after=request.reply_prefix)) > 1 for choice in request.choices)
 
     def is_single_token(self, label: str, *, after: str) -> bool:
         """Tell whether a label is one token of its own when it follows ``after``."""

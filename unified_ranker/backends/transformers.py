@@ -6,12 +6,14 @@ cache is kept between calls, so that each step of an ``append`` elimination comp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from unified_ranker.backends.tokenizer import TokenizerTools
@@ -60,9 +62,7 @@ class TransformersBackend:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
-        self._tools = TokenizerTools(
-            tokenizer, context_tokens=int(model.config.max_position_embeddings), labels=tuple(labels)
-        )
+        self._tools = TokenizerTools(tokenizer, context_tokens=_context(model, tokenizer), labels=tuple(labels))
         self._groups: list[_Group] = []
         self._ends = _end_tokens(model, tokenizer)
 
@@ -99,7 +99,7 @@ class TransformersBackend:
         try:
             tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
             model = AutoModelForCausalLM.from_pretrained(name_or_path, revision=revision, dtype=kind)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise BackendError(
                 f"cannot load the model {name_or_path!r}: {error}\n"
                 "Give a folder that holds config.json, weights and tokenizer; or, where the hub can be "
@@ -110,7 +110,9 @@ class TransformersBackend:
             model = model.to(place)
         except (RuntimeError, AssertionError) as error:
             raise BackendError(f"device={place!r} cannot be used: {error}") from error
-        return cls(model, tokenizer, labels=read_settings(name_or_path).labels, batch_tokens=batch_tokens)
+        return cls(
+            model, tokenizer, labels=read_settings(name_or_path, revision=revision).labels, batch_tokens=batch_tokens
+        )
 
     @property
     def text(self) -> TokenizerTools:
@@ -143,6 +145,15 @@ class TransformersBackend:
                     self._groups.append(kept)
         return [answers[i] for i in range(len(requests))]
 
+    def forget(self, sessions: Collection[str]) -> None:
+        """Drop the caches of sessions that will not go on."""
+        kept = []
+        for group in self._groups:
+            rows = [row for row, session in enumerate(group.sessions) if session not in sessions]
+            if rows:
+                kept.append(_select(group, rows))
+        self._groups = kept
+
     def _batches(self, prompts: list[_Prompt]) -> Iterator[tuple[list[int], _Group | None]]:
         """Yield batches: those that continue a kept group, then the rest by length."""
         waiting = {prompt.request.session: i for i, prompt in enumerate(prompts) if prompt.request.session}
@@ -169,6 +180,9 @@ class TransformersBackend:
             if chosen:
                 indices = [waiting[group.sessions[row]] for row in chosen]
                 left -= set(indices)
+                idle = [row for row in range(len(group.sessions)) if row not in rows]
+                if idle:
+                    self._groups.append(_select(group, idle, keep=True))
                 yield indices, _select(group, chosen)
         fresh = sorted(left, key=lambda i: len(prompts[i].tokens), reverse=True)
         batch: list[int] = []
@@ -203,11 +217,11 @@ class TransformersBackend:
         keep = [row for row, p in enumerate(prompts) if p.request.session and not p.request.last]
         # The cache of the prompt is kept as it is before the reply: generating may go on in it, so it is taken aside
         # first.
-        free = any(not p.request.choices or self._tools.spells_longer(p.request.choices) for p in prompts)
+        free = any(not p.request.choices or self._tools.spells_longer(p.request) for p in prompts)
         kept: _Group | None = None
         if keep:
             whole = _Group([p.request.session for p in prompts], [p.tokens for p in prompts], cache, mask)
-            kept = _select(whole, keep, copy=free)
+            kept = _select(whole, keep, keep=free)
         completions = self._decode(prompts, logits, mask, cache)
         return [
             Completion(
@@ -280,9 +294,7 @@ class _Row:
         logprobs = logits.log_softmax(-1)
         for choice in self._open:
             self._scores[choice] += float(logprobs[self._spelled[choice][place]])
-        if place == 0:
-            # Exact where each choice is one token; else it compares their first tokens, all that one forward pass
-            # tells.
+        if place == 0 and all(len(tokens) == 1 for tokens in self._spelled.values()):
             total = torch.logsumexp(torch.tensor(list(self._scores.values())), 0)
             self.logprobs = {choice: score - float(total) for choice, score in self._scores.items()}
         allowed = sorted({self._spelled[choice][place] for choice in self._open})
@@ -325,15 +337,20 @@ def _extends(tokens: list[int], beginning: list[int]) -> bool:
     return len(tokens) > len(beginning) and tokens[: len(beginning)] == beginning
 
 
-def _select(group: _Group, rows: list[int], *, copy: bool = False) -> _Group:
-    """Return some rows of a group; all of them without copying, unless asked to."""
+def _select(group: _Group, rows: list[int], *, keep: bool = False) -> _Group:
+    """Return some rows of a group; all of them without copying.
+
+    Args:
+        group: The group.
+        rows: Which rows, in this order.
+        keep: Leave the group itself as it is, in any case.
+    """
     cache = group.cache
-    if copy or len(rows) < len(group.sessions):
-        index = torch.tensor(rows, device=group.mask.device)
-        fresh = DynamicCache()
-        for number, layer in enumerate(cache.layers):
-            fresh.update(layer.keys.index_select(0, index), layer.values.index_select(0, index), number)
-        cache = fresh
+    if keep or len(rows) < len(group.sessions):
+        # A deep copy keeps each layer's kind: layers of a sliding window hold less than the whole.
+        cache = copy.deepcopy(cache) if keep else cache
+        if len(rows) < len(group.sessions):
+            cache.batch_select_indices(torch.tensor(rows, device=group.mask.device))
     return _Group([group.sessions[r] for r in rows], [group.tokens[r] for r in rows], cache, group.mask[rows])
 
 
@@ -343,6 +360,12 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
         if value is not None:
             found.update(value if isinstance(value, (list, tuple)) else [value])
     return frozenset(found)
+
+
+def _context(model: Any, tokenizer: Any) -> int:
+    # Some configurations keep the text model's sizes in a part of their own; some name no limit at all.
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(limit or tokenizer.model_max_length)
 
 
 def _is_folder_name(name: str) -> bool:

@@ -58,6 +58,18 @@ def rank(
     """Rank candidates for a query, or every list of a file."""
     if (query is None) == (input is None):
         raise OptionError("give either --query (with --candidates) or --input (with --output)")
+    if input is None and output is not None:
+        raise OptionError("--output goes with --input; a single ranking is printed")
+    if input is not None:
+        for name, given in (
+            ("--trec", trec),
+            ("--json", as_json),
+            ("--context", bool(context)),
+            ("--domain", domain != "passage"),
+            ("--candidates", candidates != "-"),
+        ):
+            if given:
+                raise OptionError(f"{name} goes with --query; lists of a file carry their own, and give JSON lines")
     ranker = options.load_ranker(
         model,
         method=method,
@@ -102,7 +114,10 @@ def read_candidates(source: str) -> list[Any]:
             raise DataError(
                 f"--candidates {source!r} does not exist; give a file with one candidate a line, or - for stdin"
             )
-        lines = path.read_text(encoding="utf-8").split("\n")
+        try:
+            lines = path.read_text(encoding="utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"--candidates {source!r} is not UTF-8: {error}") from error
     found: list[Any] = []
     for line in lines:
         text = line.strip()
@@ -127,14 +142,23 @@ def rank_file(ranker: Ranker, input: Path, output: Path | None, *, top_k: int | 
         DataError: the input is malformed, or the output holds rankings of other lists.
     """
     from unified_ranker.progress import track
-    from unified_ranker.schema.jsonl import dump_line, iter_jsonl
+    from unified_ranker.schema.jsonl import dump_line, read_examples
 
     if output is None:
         raise OptionError("--input needs --output FILE")
     if not input.is_file():
         raise DataError(f"--input {str(input)!r} does not exist")
+    if not output.parent.is_dir():
+        raise DataError(f"--output {str(output)!r}: the folder {str(output.parent)!r} does not exist; make it first")
+    wanted = [example.id for example in read_examples(input)]
     done = finished_ids(output)
-    total = sum(1 for _ in iter_jsonl(input)) - len(done)
+    strangers = done - set(wanted)
+    if strangers:
+        raise DataError(
+            f"--output {str(output)!r} holds a ranking of {min(strangers)!r}, which is not in {str(input)!r}; "
+            "choose another file, or remove it"
+        )
+    total = len(wanted) - len(done)
     with output.open("a", encoding="utf-8") as file:
         rankings = ranker.rank_batch(_waiting(input, done), top_k=top_k, concurrency=concurrency)
         for ranking in track(rankings, total=total, description="ranking"):
@@ -157,8 +181,16 @@ def finished_ids(output: Path) -> set[str]:
     if len(whole) < len(raw):
         with output.open("r+b") as file:
             file.truncate(len(whole))
-    lines = [line for line in whole.decode("utf-8").split("\n") if line]
-    return {parse_line(line, where=f"{output}, row {n}")["id"] for n, line in enumerate(lines, start=1)}
+    found = set()
+    for number, line in enumerate(whole.decode("utf-8").split("\n"), start=1):
+        if not line:
+            continue
+        where = f"{output}, row {number}"
+        record = parse_line(line, where=where)
+        if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+            raise DataError(f"{where}: no ranking, a JSON object with an 'id'; choose another --output")
+        found.add(record["id"])
+    return found
 
 
 def _waiting(input: Path, done: set[str]) -> Iterator[RankingExample]:

@@ -38,8 +38,8 @@ def sft(
     from unified_ranker.training.curve import draw_curve
     from unified_ranker.training.sft import Trainer
 
-    trainer = Trainer(chosen, data=data, out=out, device=device)
-    folder = trainer.run(on_log=_say)
+    trainer = Trainer(chosen, data=data, out=out, device=device, on_log=_say)
+    folder = trainer.run()
     draw_curve(out / "log.jsonl", out / "curve.png")
     print(folder)
 

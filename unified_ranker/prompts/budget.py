@@ -36,8 +36,8 @@ def fair_cap(lengths: Sequence[int], budget: int) -> int:
 def snippet(text: str, *, query: str, limit: int, tools: TextTools) -> str:
     """Return the stretch of a text, at most ``limit`` tokens long, that holds most of the query's words.
 
-    Counts distinct words of the query that have more than three letters; the earliest stretch wins a tie, so that a
-    text without any of them keeps its beginning. Stretches start at sentences where there are some.
+    Counts distinct words of the query that have more than three letters. The earliest stretch wins a tie, so that a
+    text without any of them keeps its beginning.
 
     Args:
         text: The text to cut.
@@ -52,9 +52,10 @@ def snippet(text: str, *, query: str, limit: int, tools: TextTools) -> str:
     # How many words the limit is worth in this text; the final cut makes it exact.
     width = max(1, limit * len(spoken) // max(1, tools.count(text)))
     plain = [_plain(word) for word in spoken]
-    starts = [0] + [i + 1 for i, word in enumerate(spoken[:-1]) if word[-1] in ".!?"]
     last = max(0, len(spoken) - width)
-    starts = sorted({min(start, last) for start in starts} | set(range(0, last + 1, max(1, width // 2))))
+    # Where a sentence begins, every half width, and the end of the text, which must not be out of reach.
+    sentences = {place + 1 for place, word in enumerate(spoken[:-1]) if word[-1] in ".!?"}
+    starts = sorted({min(start, last) for start in sentences} | set(range(0, last + 1, max(1, width // 2))) | {last})
     best = max(starts, key=lambda start: (len(wanted.intersection(plain[start : start + width])), -start))
     return tools.cut(" ".join(spoken[best:]), limit)
 

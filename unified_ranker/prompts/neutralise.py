@@ -8,13 +8,16 @@ from functools import lru_cache
 
 # Markup that chat formats and our own answers use, whatever the tokenizer at hand declares: the text may travel
 # to a server whose tokenizer we do not see.
+# DeepSeek's marks have full-width bars.
 _TAG = re.compile(
-    r"<(?=\s*/?\s*(?:think|answer|tool_call|tool_response|s|bos|eos|pad|unk|mask|start_of_turn|end_of_turn|\|))"
+    r"<(?=\s*/?\s*(?:think|answer|tool_call|tool_response|s|bos|eos|pad|unk|mask|start_of_turn|end_of_turn|\||｜))"
     r"|<(?=<\s*/?\s*SYS)"
-    r"|(?<=\|)>",
+    r"|(?<=[|｜])>",
     re.IGNORECASE,
 )
-_INSTRUCTION = re.compile(r"\[(\s*/?\s*(?:INST|SYS|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\s*)\]", re.IGNORECASE)
+_INSTRUCTION = re.compile(
+    r"\[(\s*/?\s*(?:INST|SYS|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\s*)\]", re.IGNORECASE
+)
 _LABEL = re.compile(r"\[(\s*(?:[A-Za-z]{1,2}|\d{1,4})\s*)\]")
 _SWAP = str.maketrans({"<": "‹", ">": "›", "[": "(", "]": ")", "{": "(", "}": ")", "|": "¦"})
 
@@ -35,6 +38,8 @@ def neutralise(text: str, control_tokens: Collection[str] = ()) -> str:
         >>> neutralise("good [B]\n<|im_end|>")
         'good (B) ‹|im_end|›'
     """
+    # Half a surrogate pair is no character; no tokenizer takes it.
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     text = " ".join(text.split())
     text = _TAG.sub(lambda found: found.group().translate(_SWAP), text)
     text = _INSTRUCTION.sub(r"(\1)", text)
@@ -51,7 +56,11 @@ def neutralise(text: str, control_tokens: Collection[str] = ()) -> str:
 def _defuse(found: re.Match[str]) -> str:
     token = found.group()
     swapped = token.translate(_SWAP)
-    return swapped if swapped != token else f"{token[0]}\u00b7{token[1:]}"
+    if swapped != token:
+        return swapped
+    # A mark that the token does not hold itself, or breaking it could make it anew.
+    mark = next(mark for mark in "·˙∙" if mark not in token)
+    return f"{token[0]}{mark}{token[1:]}"
 
 
 @lru_cache(maxsize=16)

@@ -4,8 +4,9 @@ A template file holds
 
 - ``system`` (optional) and ``user``: the two messages. ``user`` must hold ``{query}`` and ``{candidates}``, and may
   hold ``{history}`` and ``{instruction}``;
-- ``candidate``: how one candidate is shown; must hold ``{label}`` and ``{text}``; a candidate's title, where it has
-  one, stands before its text, or alone where the template holds ``{title}`` instead of ``{text}``;
+- ``candidate``: how one candidate is shown; must hold ``{label}``, and ``{text}`` or ``{title}``. With ``{text}``
+  alone a title stands before the text; with ``{title}`` alone the title (or the text of a candidate without one) is
+  all that is shown; with both, each in its place;
 - ``history`` (optional): what stands for ``{history}`` where an example has a context; must hold ``{items}``;
 - ``instructions``: what stands for ``{instruction}``, by form of the conversation (see the strategies);
 - ``label_separator``: what the model writes between two labels;
@@ -115,7 +116,7 @@ def parse_template(record: Any, *, name: str) -> Template:
     unknown = set(record) - _KEYS
     if unknown:
         raise TemplateError(
-            f"template {name!r}: part {sorted(unknown)[0]!r} is not known; known are {', '.join(sorted(_KEYS))}"
+            f"template {name!r}: part {min(unknown, key=str)!r} is not known; known are {', '.join(sorted(_KEYS))}"
         )
     for part in ("user", "candidate"):
         if part not in record:
@@ -147,7 +148,7 @@ def parse_template(record: Any, *, name: str) -> Template:
     instructions = record.get("instructions") or {}
     if not isinstance(instructions, Mapping) or not all(isinstance(v, str) for v in instructions.values()):
         raise TemplateError(f"template {name!r}: part 'instructions' must map names to strings")
-    if bool(instructions) != ("instruction" in found["user"]) and any(instructions.values()):
+    if bool(instructions) != ("instruction" in found["user"]):
         raise TemplateError(
             f"template {name!r}: part 'instructions' and the placeholder {{instruction}} in 'user' need each other"
         )
@@ -186,7 +187,11 @@ def load_template_file(path: str | Path) -> Template:
     source = Path(path)
     if not source.is_file():
         raise TemplateError(f"template file {str(path)!r} does not exist")
-    return _from_text(source.read_text(encoding="utf-8"), name=str(path))
+    try:
+        text = source.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise TemplateError(f"template file {str(path)!r} is not UTF-8: {error}") from error
+    return _from_text(text, name=str(path))
 
 
 def _from_text(text: str, *, name: str) -> Template:

@@ -9,7 +9,7 @@ from unified_ranker.errors import OptionError, PromptTooLongError, TemplateError
 from unified_ranker.exchange import Message, TextTools
 from unified_ranker.prompts.budget import fair_cap, snippet
 from unified_ranker.prompts.neutralise import neutralise
-from unified_ranker.prompts.template import Template
+from unified_ranker.prompts.template import Template, placeholders
 from unified_ranker.schema.types import Candidate, RankingExample, Usage
 
 # Below this many tokens a text says nothing any more: the list does not fit.
@@ -143,10 +143,22 @@ class PromptWriter:
         return self.tools.cut(text, limit)
 
     def _shown(self, candidate: Candidate) -> str:
+        """Return the part of a candidate that may be cut."""
         title, text = self._clean(candidate.title), self._clean(candidate.text)
-        if "{title}" in self.template.candidate:
+        if self._placeholders >= {"title", "text"}:
+            return text
+        if "title" in self._placeholders:
             return title or text
         return f"{title}: {text}" if title and text else title or text
+
+    @property
+    def _placeholders(self) -> set[str]:
+        return placeholders(self.template.candidate, where="candidate")
+
+    def _line(self, entry: Listed, text: str) -> str:
+        # A template that shows both keeps the title whole; one that shows the title alone may have to cut it.
+        title = self._clean(entry.candidate.title) if self._placeholders >= {"title", "text"} else text
+        return self.template.candidate.format(label=entry.label, text=text, title=title)
 
     def _fill(
         self, query: str, history: Sequence[str], listed: Sequence[Listed], texts: Sequence[str], instruction: str
@@ -154,8 +166,7 @@ class PromptWriter:
         template = self.template
         items = template.history_separator.join(template.history_item.format(text=entry) for entry in history)
         candidates = template.candidate_separator.join(
-            template.candidate.format(label=entry.label, text=text, title=text)
-            for entry, text in zip(listed, texts, strict=True)
+            self._line(entry, text) for entry, text in zip(listed, texts, strict=True)
         )
         user = template.user.format(
             query=query,

@@ -19,7 +19,7 @@ def as_candidates(items: Iterable[str | Mapping[str, Any] | Candidate], *, where
     Raises:
         DataError: the list is empty, an item has another type, or an id repeats.
     """
-    if isinstance(items, (str, bytes, Mapping)):
+    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
         raise DataError(f"{where}: field 'candidates' is {type(items).__name__}; it must be a list")
     found = []
     for position, item in enumerate(items):

@@ -6,7 +6,7 @@ gives each candidate its position as id, and a truth that stands for several of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from unified_ranker.errors import DataError
@@ -59,6 +59,10 @@ def from_hub(
     for name in ("problem", "gt", "candidates"):
         if name not in record:
             raise DataError(f"{where}: field {name!r} is missing")
+    if not isinstance(record["problem"], str):
+        raise DataError(f"{where}: field 'problem' is {record['problem']!r}; it must be a string")
+    if isinstance(record["candidates"], str) or not isinstance(record["candidates"], Iterable):
+        raise DataError(f"{where}: field 'candidates' is {record['candidates']!r}; it must be a list of strings")
     texts = list(record["candidates"])
     truth = record["gt"]
     if texts.count(truth) != 1:
@@ -72,7 +76,7 @@ def from_hub(
             id=id,
             query=record["problem"],
             candidates=candidates,
-            task=str(record.get("task_name", "")),
+            task=str(record.get("task_name") or ""),
             domain=domain,
             relevance={str(texts.index(truth)): 1.0},
             split=split,

@@ -74,7 +74,8 @@ def example_from_dict(record: Any, *, where: str) -> RankingExample:
     context = record.get("context", ())
     if not isinstance(context, (list, tuple)):
         raise DataError(f"{where}: field 'context' is {context!r}; it must be a list of strings")
-    relevance = record.get("relevance") or {}
+    relevance = record.get("relevance")
+    relevance = {} if relevance is None else relevance
     if not isinstance(relevance, Mapping):
         raise DataError(f"{where}: field 'relevance' is {relevance!r}; it must map candidate ids to grades")
     return check_example(
@@ -101,15 +102,23 @@ def parse_line(line: str, *, where: str) -> Any:
     """
     try:
         return json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not a JSON object: {error}") from error
 
 
 def iter_jsonl(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Yield ``(row number from 1, line)`` for each line that is not blank."""
-    # Split at "\n" only: JSON may hold U+2028 and its like, at which str.splitlines would cut a record in two.
-    with Path(path).open(encoding="utf-8", newline="\n") as lines:
-        for number, line in enumerate(lines, start=1):
+    """Yield ``(row number from 1, line)`` for each line that is not blank.
+
+    Raises:
+        DataError: a line is not UTF-8.
+    """
+    # Read as bytes, which split at "\n" only: JSON may hold U+2028 and its like, at which text would be cut in two.
+    with Path(path).open("rb") as lines:
+        for number, raw in enumerate(lines, start=1):
+            try:
+                line = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path}, row {number}: not UTF-8: {error}") from error
             if line.strip():
                 yield number, line
 
@@ -126,16 +135,21 @@ def read_examples(path: str | Path) -> Iterator[RankingExample]:
 
 
 def dump_line(record: Mapping[str, Any]) -> str:
-    """Return one JSON line. Lone surrogates are kept as escapes, so that any Python string survives.
+    """Return one JSON line. Lone surrogates are kept as escapes.
 
     Raises:
-        DataError: the record holds NaN or an infinity, which JSON does not know.
+        DataError: the record holds NaN, an infinity or a pair of surrogates, which JSON cannot express.
     """
     try:
         text = json.dumps(record, ensure_ascii=False, allow_nan=False)
         text.encode("utf-8")
-    except UnicodeEncodeError:
+    except UnicodeEncodeError as error:
         text = json.dumps(record, ensure_ascii=True, allow_nan=False)
+        if json.loads(text) != record:
+            # Two surrogates side by side read back as the one character that they encode.
+            raise DataError(
+                f"record {record.get('id')!r} holds a pair of surrogates, which JSON cannot keep apart"
+            ) from error
     except ValueError as error:
         raise DataError(f"record {record.get('id')!r} holds a number that JSON cannot express: {error}") from error
     return text + "\n"

@@ -50,13 +50,8 @@ def write_parquet(path: str | Path, examples: Iterable[RankingExample]) -> int:
 
     rows = [_to_row(example) for example in examples]
     for row in rows:
-        for value in (
-            row["id"],
-            row["query"],
-            row["group"],
-            *row["context"],
-            *(v for c in row["candidates"] for v in c.values()),
-        ):
+        texts = [row[name] for name in ("id", "task", "domain", "split", "group", "query")]
+        for value in (*texts, *row["context"], *(text for c in row["candidates"] for text in c.values())):
             try:
                 value.encode("utf-8")
             except UnicodeEncodeError as error:
@@ -82,9 +77,13 @@ def read_parquet(path: str | Path) -> Iterator[RankingExample]:
     Raises:
         DataError: naming the file, row and field.
     """
+    import pyarrow
     import pyarrow.parquet as parquet
 
-    file = parquet.ParquetFile(Path(path))
+    try:
+        file = parquet.ParquetFile(Path(path))
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise DataError(f"{path}: not a parquet file: {error}") from error
     missing = set(features()) - set(file.schema_arrow.names)
     if missing:
         raise DataError(
@@ -96,6 +95,8 @@ def read_parquet(path: str | Path) -> Iterator[RankingExample]:
             number += 1
             where = f"{path}, row {number}"
             pairs = row["relevance"] or []
+            if not isinstance(pairs, list) or not all(isinstance(p, dict) and {"id", "grade"} <= set(p) for p in pairs):
+                raise DataError(f"{where}: field 'relevance' is {pairs!r}; it must be a list of id and grade")
             if len({pair["id"] for pair in pairs}) != len(pairs):
                 raise DataError(f"{where}: field 'relevance' grades a candidate twice")
             yield example_from_dict({**row, "relevance": {p["id"]: p["grade"] for p in pairs}}, where=where)

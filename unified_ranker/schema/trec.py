@@ -22,6 +22,10 @@ def check_id(value: str, *, field: str) -> str:
         raise DataError(
             f"{field} {value!r} is empty or holds white space, which TREC files cannot express; rename it or write JSON"
         )
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{field} {value!r} holds a lone surrogate; rename it") from error
     return value
 
 
@@ -30,7 +34,7 @@ def run_lines(ranking: Ranking, *, tag: str) -> str:
     query = check_id(ranking.example_id, field="example id")
     check_id(tag, field="tag")
     return "".join(
-        f"{query} Q0 {check_id(place.id, field='candidate id')} {place.rank} {place.score!r} {tag}\n"
+        f"{query} Q0 {check_id(place.id, field='candidate id')} {place.rank} {float(place.score)!r} {tag}\n"
         for place in ranking
     )
 

@@ -202,7 +202,9 @@ class Ranking:
             raise DataError(f"ranking of {self.example_id!r}: order holds an id twice: {ids}")
         if len(self.scores) != len(ids):
             raise DataError(f"ranking of {self.example_id!r}: {len(ids)} candidates but {len(self.scores)} scores")
-        if any(a <= b for a, b in zip(self.scores, self.scores[1:], strict=False)):
+        # Not "a <= b": a comparison with NaN is false either way.
+        rising = any(not a > b for a, b in zip(self.scores, self.scores[1:], strict=False))
+        if rising or any(score != score for score in self.scores):
             raise DataError(f"ranking of {self.example_id!r}: scores must strictly decrease: {self.scores}")
 
     @property

@@ -62,6 +62,8 @@ def check_example(example: RankingExample, *, where: str = "") -> RankingExample
         raise DataError(f"{where}: field 'domain' is {example.domain!r}; it must be one of {', '.join(DOMAINS)}")
     if example.split not in SPLITS:
         raise DataError(f"{where}: field 'split' is {example.split!r}; it must be one of {', '.join(SPLITS)}")
+    if isinstance(example.context, str):
+        raise DataError(f"{where}: field 'context' is {example.context!r}; it must be a list of strings")
     for position, entry in enumerate(example.context):
         if not isinstance(entry, str):
             raise DataError(f"{where}: field 'context[{position}]' is {entry!r}; it must be a string")
@@ -72,9 +74,16 @@ def check_example(example: RankingExample, *, where: str = "") -> RankingExample
             raise DataError(f"{where}: field 'relevance' grades {key!r}, which is not among the candidates")
         if isinstance(grade, bool) or not isinstance(grade, (int, float)):
             raise DataError(f"{where}: field 'relevance[{key!r}]' is {grade!r}; it must be a number")
-        if not math.isfinite(grade) or grade < 0:
+        if not _is_grade(grade):
             raise DataError(f"{where}: field 'relevance[{key!r}]' is {grade!r}; it must be finite and ≥ 0")
     return example
+
+
+def _is_grade(value: float) -> bool:
+    try:
+        return math.isfinite(value) and value >= 0
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def check_unique(examples: Iterable[RankingExample], *, where: str) -> None:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from unified_ranker.errors import unknown_choice
 from unified_ranker.exchange import Completion, Request
-from unified_ranker.parsing import ParsedLabel, parse_label
+from unified_ranker.parsing import ParsedLabel, leading_label, parse_label
 from unified_ranker.prompts import Listed, PromptWriter, Written
 from unified_ranker.schema.types import Candidate, Ranking, RankingExample, Step, Usage, places_below
 from unified_ranker.strategies.base import Asking, Sampling, cost_of, cost_of_outcome, label, listing, new_session
@@ -172,8 +172,11 @@ class Elimination:
     def _parse(self, reply: str, labels: tuple[str, ...]) -> ParsedLabel:
         text = reply
         if self.sampling.unguided and self.layout == "append" and not self.sampling.reasoning:
-            # An unguided reply may run on into the steps to come; only its first line answers this one.
-            text = reply.lstrip().split("\n", 1)[0]
+            # An unguided reply may run on into the steps to come; only its beginning answers this one.
+            if self.writer.template.label_separator:
+                text = reply.lstrip().split("\n", 1)[0]
+            else:
+                text = leading_label(reply, labels)
         return parse_label(text, labels, reasoning=self.sampling.reasoning)
 
 

@@ -62,9 +62,7 @@ class OneShot:
             (completion,) = yield [sampling.attempt(base, attempts)]
             usage += cost_of(completion)
             attempts += 1
-            # Labels that need no separator are written without one; a separator makes them words.
-            text = completion.text if separator.strip() or not tools.labels else _spaced(completion.text, labels)
-            parsed = parse_order(text, labels, reasoning=sampling.reasoning)
+            parsed = parse_order(completion.text, labels, reasoning=sampling.reasoning, joined=not separator)
             if parsed.outcome != "failed" or attempts >= sampling.attempts:
                 break
         sampling.check(parsed.outcome, example=example, step=0, reason=parsed.reason, reply=completion.text)
@@ -88,9 +86,3 @@ class OneShot:
             usage=usage + written.cut + cost_of_outcome(parsed.outcome),
             method=self.name,
         )
-
-
-def _spaced(text: str, labels: tuple[str, ...]) -> str:
-    for name in labels:
-        text = text.replace(name, f" {name} ")
-    return text

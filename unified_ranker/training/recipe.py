@@ -41,12 +41,29 @@ class PromptPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WordsPart:
+    """Warming up the word embeddings of a model that starts here; see :mod:`~unified_ranker.training.words`.
+
+    Attributes:
+        passes: How often each training list is seen; 0 for no warm-up.
+        learning_rate: Of Adam, on unit vectors.
+    """
+
+    passes: int = 0
+    learning_rate: float = 0.003
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerPart:
     """AdamW.
 
     Attributes:
         learning_rate: Peak.
         last_layer_factor: The last layer learns at this share of it.
+        last_layer_from: Share of the run before which the last layer does not learn at all: a laid-out pointer would
+            be lost while the relevance that it looks at is still noise.
+        frozen_labels: Keep the embeddings of labels as they are. They stand in every list, so that Adam would move
+            them far within minutes.
         weight_decay: Of matrices.
         beta1: Decay of the mean.
         beta2: Decay of the square.
@@ -57,6 +74,8 @@ class OptimizerPart:
 
     learning_rate: float = 5e-4
     last_layer_factor: float = 1.0
+    last_layer_from: float = 0.0
+    frozen_labels: bool = False
     weight_decay: float = 0.01
     beta1: float = 0.9
     beta2: float = 0.95
@@ -75,11 +94,14 @@ class LossPart:
             models that start here.
         vocabulary: Whole-vocabulary softmax at one random step of each list and at separators and ends, so that a
             reply without restrictions stays within the form.
+        frozen_output: Let no gradient reach the embeddings through the output softmax. Tied to the input, it would
+            pull a small model's every word a full step of Adam at each update.
         sharpness: Grades become targets of the readout as ``exp(sharpness · grade / best grade) - 1``, normalised.
     """
 
     readout: float = 0.0
     vocabulary: float = 1.0
+    frozen_output: bool = False
     sharpness: float = 5.0
 
 
@@ -93,6 +115,7 @@ class Recipe:
         methods: Weight of each method.
         model: Where the model starts.
         prompts: How lists are shown.
+        words: Warming up word embeddings.
         optimizer: How it learns.
         loss: What it learns from.
         tokens: Length of the run, in tokens without padding.
@@ -109,6 +132,7 @@ class Recipe:
     methods: Mapping[str, float] = field(default_factory=lambda: {"iranker": 1.0})
     model: ModelPart = ModelPart()
     prompts: PromptPart = PromptPart()
+    words: WordsPart = WordsPart()
     optimizer: OptimizerPart = OptimizerPart()
     loss: LossPart = LossPart()
     tokens: int = 1_000_000
@@ -124,7 +148,7 @@ class Recipe:
         return asdict(self)
 
 
-_PARTS = {"model": ModelPart, "prompts": PromptPart, "optimizer": OptimizerPart, "loss": LossPart}
+_PARTS = {"model": ModelPart, "prompts": PromptPart, "words": WordsPart, "optimizer": OptimizerPart, "loss": LossPart}
 
 
 def recipe_names() -> list[str]:
@@ -226,7 +250,7 @@ def _build(kind: Any, record: Any, *, where: str) -> Any:
         if key not in known:
             raise RecipeError(f"{where}{key} is not known; known are {', '.join(where + name for name in known)}")
         wanted = str(known[key].type)
-        if wanted in ("int", "float", "str") and not _fits(value, wanted):
+        if wanted in ("int", "float", "str", "bool") and not _fits(value, wanted):
             raise RecipeError(f"{where}{key}={value!r} must be of type {wanted}")
     try:
         return kind(**{k: float(v) if str(known[k].type) == "float" else v for k, v in record.items()})
@@ -235,8 +259,8 @@ def _build(kind: Any, record: Any, *, where: str) -> Any:
 
 
 def _fits(value: Any, wanted: str) -> bool:
-    if isinstance(value, bool):
-        return False
+    if isinstance(value, bool) or wanted == "bool":
+        return isinstance(value, bool) and wanted == "bool"
     if wanted == "float":
         if isinstance(value, str):
             # YAML reads 1e-4 as a string.

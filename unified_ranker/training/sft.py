@@ -6,7 +6,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from unified_ranker.tasks.build import read_split
 from unified_ranker.training.encode import Encoded, encode
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Architecture, make_model, minilm_embeddings
-from unified_ranker.training.tokenizer import label_names, make_tokenizer
+from unified_ranker.training.tokenizer import LIST, label_names, make_tokenizer
+from unified_ranker.training.words import bags_of, readout_target, warm_up
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Sequences that are encoded together and sorted by length before batches are cut, so that little is padding.
@@ -38,6 +39,7 @@ class Trainer:
         data: Folder of built tasks.
         out: Folder of the run: ``log.jsonl``, ``checkpoint/`` and, at the end, ``model/``.
         device: Where to train; an accelerator by default, where there is one.
+        on_log: Called with each record of the log.
 
     Raises:
         MissingSourceError: a task of the recipe is not built in ``data``.
@@ -45,22 +47,34 @@ class Trainer:
         RecipeError: the recipe's model cannot be made.
     """
 
-    def __init__(self, recipe: Recipe, *, data: Path, out: Path, device: str | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        data: Path,
+        out: Path,
+        device: str | None = None,
+        on_log: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
         self.recipe, self.data, self.out = recipe, data, out
+        self._checkpoint = out / "checkpoint" / "state.pt"
+        self.on_log = on_log
+        self.tokens = self.step = 0
+        self.seconds = 0.0
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.train = {task: self._split(task, "train") for task, weight in recipe.tasks.items() if weight > 0}
         self.out.mkdir(parents=True, exist_ok=True)
-        self.tokenizer, model, self.labels = self._start()
-        self.model = model.to(self.device, DTYPES[recipe.model.dtype]).train()
+        self.rng = random.Random(recipe.seed)
+        self.architecture = None if recipe.model.source else _architecture(recipe)
+        self.tokenizer, self.labels, context = self._read()
+        self.tools = TokenizerTools(self.tokenizer, context_tokens=context, labels=self.labels)
+        self.label_rows = self.tokenizer.convert_tokens_to_ids(list(self.labels))
         self.settings = ModelSettings(
             method=max(recipe.methods, key=lambda name: recipe.methods[name]),
             style=recipe.prompts.style,
             token_budget=recipe.prompts.token_budget,
             labels=self.labels,
             options={"layout": "append"},
-        )
-        self.tools = TokenizerTools(
-            self.tokenizer, context_tokens=int(model.config.max_position_embeddings), labels=self.labels
         )
         self.writers = {
             (method, domain): PromptWriter(
@@ -71,11 +85,9 @@ class Trainer:
             for method in recipe.methods
             for domain in DOMAINS
         }
+        self.model = self._start(on_log).to(self.device, DTYPES[recipe.model.dtype]).train()
         self.optimizer = self._optimizer()
         self.average: dict[str, torch.Tensor] = {}
-        self.rng = random.Random(recipe.seed)
-        self.tokens = self.step = 0
-        self.seconds = 0.0
         self._pending: list[list[Encoded]] = []
 
     def _split(self, task: str, split: str) -> list[RankingExample]:
@@ -86,41 +98,76 @@ class Trainer:
             )
         return examples
 
-    def _start(self) -> tuple[Any, Any, tuple[str, ...]]:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+    def _read(self) -> tuple[Any, tuple[str, ...], int]:
+        """Return the tokenizer, the labels of its own, and the most tokens of prompt and reply."""
+        if self.architecture is not None:
+            names = label_names(self.architecture.labels)
+            return make_tokenizer(self.architecture.labels), names, self.architecture.context
+        from transformers import AutoConfig, AutoTokenizer
 
-        part = self.recipe.model
-        if part.source:
-            tokenizer = AutoTokenizer.from_pretrained(part.source)
-            return (
-                tokenizer,
-                AutoModelForCausalLM.from_pretrained(part.source, dtype=torch.float32),
-                read_settings(part.source).labels,
-            )
-        try:
-            architecture = Architecture(**part.architecture)
-        except TypeError as error:
-            raise RecipeError(f"model.architecture: {error}") from error
-        tokenizer = make_tokenizer(architecture.labels)
-        embeddings = minilm_embeddings(architecture.content) if part.embeddings == "minilm" else None
-        self._readout = architecture.relevance
-        return (
-            tokenizer,
-            make_model(architecture, tokenizer, seed=self.recipe.seed, embeddings=embeddings),
-            label_names(architecture.labels),
+        source = self.recipe.model.source
+        context = int(AutoConfig.from_pretrained(source).max_position_embeddings)
+        return AutoTokenizer.from_pretrained(source), read_settings(source).labels, context
+
+    def _start(self, on_log: Callable[[dict[str, Any]], None] | None) -> Any:
+        if self.architecture is None:
+            from transformers import AutoModelForCausalLM
+
+            return AutoModelForCausalLM.from_pretrained(self.recipe.model.source, dtype=torch.float32)
+        # A run that goes on takes all weights from its checkpoint.
+        fresh = not self._checkpoint.is_file()
+        words = None
+        if fresh and self.recipe.model.embeddings == "minilm":
+            words = minilm_embeddings(self.architecture.content)
+        if fresh and words is not None and self.recipe.words.passes:
+            words = self._warm_words(words, on_log)
+        return make_model(self.architecture, self.tokenizer, seed=self.recipe.seed, words=words)
+
+    def _warm_words(self, words: torch.Tensor, on_log: Callable[[dict[str, Any]], None] | None) -> torch.Tensor:
+        assert self.architecture is not None
+        mark = self.tokenizer.convert_tokens_to_ids(LIST)
+        lists = [
+            bags_of(self._encode(example, "iranker"), mark=mark, sharpness=self.recipe.loss.sharpness)
+            for examples in self.train.values()
+            for example in examples
+        ]
+        part = self.recipe.words
+        return warm_up(
+            words,
+            lists,
+            self.architecture,
+            passes=part.passes,
+            learning_rate=part.learning_rate,
+            seed=self.recipe.seed,
+            on_log=lambda record: self._log({"kind": "words", **record}, on_log),
+        )
+
+    def _encode(self, example: RankingExample, method: str) -> Encoded:
+        return encode(
+            example,
+            method=method,
+            writer=self.writers[method, example.domain],
+            tools=self.tools,
+            labels=self.labels or choose_labels(len(example.candidates), self.tools, after=("",)),
+            rng=self.rng,
+            end=self.tokenizer.eos_token_id,
         )
 
     def _optimizer(self) -> torch.optim.AdamW:
         part = self.recipe.optimizer
-        last = {id(p) for p in self.model.model.layers[-1].parameters()} if part.last_layer_factor != 1 else set()
+        slow_last = part.last_layer_factor != 1 or part.last_layer_from > 0
+        last = {id(p) for p in self.model.model.layers[-1].parameters()} if slow_last else set()
+        words = self.model.get_input_embeddings().weight
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for parameter in self.model.parameters():
-            groups.setdefault((id(parameter) in last, parameter.ndim >= 2), []).append(parameter)
+            matrix = parameter.ndim >= 2 and parameter is not words
+            groups.setdefault((id(parameter) in last, matrix), []).append(parameter)
         return torch.optim.AdamW(
             [
                 {
                     "params": parameters,
                     "peak": part.learning_rate * (part.last_layer_factor if slow else 1.0),
+                    "from": part.last_layer_from if slow else 0.0,
                     "weight_decay": part.weight_decay if matrix else 0.0,
                 }
                 for (slow, matrix), parameters in groups.items()
@@ -154,17 +201,7 @@ class Trainer:
         task = self.rng.choices(list(self.train), [tasks[name] for name in self.train])[0]
         method = self.rng.choices(list(methods), list(methods.values()))[0]
         example = self.rng.choice(self.train[task])
-        labels = self.labels or choose_labels(len(example.candidates), self.tools, after=("",))
-        writer = self.writers[method, example.domain]
-        return encode(
-            example,
-            method=method,
-            writer=writer,
-            tools=self.tools,
-            labels=labels,
-            rng=self.rng,
-            end=self.tokenizer.eos_token_id,
-        )
+        return self._encode(example, method)
 
     def loss(self, batch: list[Encoded]) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of a batch and its parts.
@@ -182,6 +219,8 @@ class Trainer:
         # Padding stands at the end, where a causal model's other tokens cannot see it; no mask is needed.
         out = self.model.model(input_ids=ids, output_hidden_states=bool(weights.readout))
         head = self.model.get_output_embeddings().weight
+        if weights.frozen_output:
+            head = head.detach()
         parts: dict[str, float] = {}
 
         rows = [(row, step) for row, entry in enumerate(batch) for step in entry.steps]
@@ -228,13 +267,13 @@ class Trainer:
         if weights.readout:
             before_last = out.hidden_states[-2]
             scale = before_last.float().pow(2).mean(-1).add(1e-6).rsqrt()
-            score = before_last[..., self._readout].float() * scale
+            assert self.architecture is not None
+            score = before_last[..., self.architecture.relevance].float() * scale
             losses, tops = [], []
             for row, entry in enumerate(batch):
                 places = [place for place, _ in entry.candidates]
                 grades = torch.tensor([grade for _, grade in entry.candidates], device=self.device)
-                soft_target = torch.expm1(weights.sharpness * grades / grades.max())
-                soft_target = soft_target / soft_target.sum()
+                soft_target = torch.tensor(readout_target(grades.tolist(), weights.sharpness), device=self.device)
                 line = score[row, places]
                 losses.append(-(soft_target * line.log_softmax(-1)).sum())
                 tops.append(float(grades[line.argmax()] == grades.max()))
@@ -244,11 +283,8 @@ class Trainer:
             total = total + weights.readout * readout
         return total, parts
 
-    def run(self, *, on_log: Any = None) -> Path:
+    def run(self) -> Path:
         """Train to the end, going on from the last checkpoint of ``out`` where there is one.
-
-        Args:
-            on_log: Called with each record of the log.
 
         Returns:
             The folder of the trained model.
@@ -260,10 +296,12 @@ class Trainer:
             batch = self._next_batch()
             share = self.rate(self.tokens / recipe.tokens)
             for group in self.optimizer.param_groups:
-                group["lr"] = group["peak"] * share
+                group["lr"] = group["peak"] * share if self.tokens >= group["from"] * recipe.tokens else 0.0
             total, parts = self.loss(batch)
             self.optimizer.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
+            if recipe.optimizer.frozen_labels:
+                self._keep_labels()
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip)
             self.optimizer.step()
             self._update_average()
@@ -274,13 +312,24 @@ class Trainer:
             done = self.tokens >= recipe.tokens
             if self.step % 50 == 0 or done:
                 means = {key: sum(entry[key] for entry in window) / len(window) for key in window[0]}
-                self._log({"kind": "train", **means, "rate": share}, on_log)
+                self._log({"kind": "train", **means, "rate": share}, self.on_log)
                 window = []
             if _passed(earlier, self.tokens, recipe.validate_every) or done:
-                self._log({"kind": "validation", **self.validate()}, on_log)
+                self._log({"kind": "validation", **self.validate()}, self.on_log)
             if _passed(earlier, self.tokens, recipe.checkpoint_every) or done:
                 self._save()
         return self.export(self.out / "model")
+
+    def _keep_labels(self) -> None:
+        """Let the labels, and the dimensions that carry their identity to the last layer, stay as they are."""
+        words = self.model.get_input_embeddings().weight.grad
+        words[self.label_rows] = 0
+        if self.architecture is None:
+            return
+        words[:, self.architecture.content :] = 0
+        for layer in self.model.model.layers[:-1]:
+            layer.self_attn.o_proj.weight.grad[self.architecture.identity] = 0
+            layer.mlp.down_proj.weight.grad[self.architecture.identity] = 0
 
     def _update_average(self) -> None:
         if not self.recipe.average:
@@ -293,7 +342,7 @@ class Trainer:
             else:
                 self.average[name].lerp_(value, 1 - decay)
 
-    def _log(self, record: Mapping[str, Any], on_log: Any) -> None:
+    def _log(self, record: Mapping[str, Any], on_log: Callable[[dict[str, Any]], None] | None) -> None:
         line = {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 1), **_rounded(record)}
         with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -333,7 +382,7 @@ class Trainer:
         return {**found, "macro": sum(found.values()) / len(found)} if found else {}
 
     def _save(self) -> None:
-        folder = self.out / "checkpoint"
+        folder = self._checkpoint.parent
         folder.mkdir(exist_ok=True)
         state = {
             "model": self.model.state_dict(),
@@ -349,10 +398,10 @@ class Trainer:
         }
         # Written aside and moved, so that a kill in the middle leaves the last one whole.
         torch.save(state, folder / "state.tmp")
-        (folder / "state.tmp").replace(folder / "state.pt")
+        (folder / "state.tmp").replace(self._checkpoint)
 
     def _resume(self) -> None:
-        path = self.out / "checkpoint" / "state.pt"
+        path = self._checkpoint
         if not path.is_file():
             return
         # Our own file, which holds Python objects besides tensors.
@@ -384,6 +433,13 @@ class Trainer:
         write_settings(folder, self.settings)
         (folder / "recipe.yaml").write_text(yaml.safe_dump(self.recipe.to_dict(), sort_keys=False), encoding="utf-8")
         return folder
+
+
+def _architecture(recipe: Recipe) -> Architecture:
+    try:
+        return Architecture(**recipe.model.architecture)
+    except TypeError as error:
+        raise RecipeError(f"model.architecture: {error}") from error
 
 
 def _passed(before: int, after: int, every: int) -> bool:

@@ -10,6 +10,8 @@ from unified_ranker.errors import missing_extra
 
 ROLES = ("system", "user", "assistant")
 END = "<|end|>"
+# Stands between query and candidates in the compact prompts.
+LIST = "<|list|>"
 PAD = "<|pad|>"
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
@@ -57,7 +59,7 @@ def make_tokenizer(labels: int, *, vocabulary: Path | None = None) -> Any:
     record["truncation"] = record["padding"] = record["post_processor"] = None
     base = Tokenizer.from_str(json.dumps(record))
     base.add_special_tokens([AddedToken(f"<|{role}|>", normalized=False) for role in ROLES])
-    base.add_special_tokens([AddedToken(mark, normalized=False) for mark in (END, PAD)])
+    base.add_special_tokens([AddedToken(mark, normalized=False) for mark in (END, PAD, LIST)])
     # Labels are no special tokens: what decodes a reply must not drop them.
     base.add_tokens([AddedToken(label, normalized=False, special=False) for label in label_names(labels)])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=base, eos_token=END, pad_token=PAD, unk_token="[UNK]")
