@@ -40,6 +40,11 @@ class Collection:
     sampling: str
 
 
+def _plain(text: str) -> str:
+    """Return what two printings of a query share: its letters and digits."""
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
+
+
 def build_open(
     task: str, size: int, collections: Sequence[Collection], options: BuildOptions, *, lists_per_query: int = 4
 ) -> Built:
@@ -48,12 +53,16 @@ def build_open(
     The same queries fill passage-5, -7 and -9, and each is in the same split in all three.
     """
     built: dict[str, list[RankingExample]] = {"train": [], "validation": [], "test": []}
-    short = 0
+    short = repeated = 0
     repeats = options.lists_per_group or lists_per_query
+    known = {_plain(query.text) for collection in collections for query in collection.queries if query.split == "train"}
     for collection in collections:
         training = [query.id for query in collection.queries if query.split == "train"]
         held = split_groups(training, seed=options.seed, salt=collection.name, test=0.0, validation=0.1)
         for query in collection.queries:
+            if query.split != "train" and _plain(query.text) in known:
+                repeated += 1
+                continue
             if not query.positives or len(query.negatives) < size - 1:
                 short += 1
                 continue
@@ -80,7 +89,11 @@ def build_open(
         sampling=f"one relevant and {size - 1} other passages a list; up to {repeats} lists a training query; "
         + "; ".join(f"{c.source.title}: {c.sampling}" for c in collections)
         + "; split by query",
-        counts={"queries": sum(len(c.queries) for c in collections), "dropped, too few passages": short},
+        counts={
+            "queries": sum(len(c.queries) for c in collections),
+            "dropped, too few passages": short,
+            "dropped from test, also in training": repeated,
+        },
     )
 
 

@@ -36,14 +36,14 @@ VIDEO_GAMES = recbole_atomic.source("Amazon_Video_Games", title="Amazon Video Ga
 def _open_movie(options: BuildOptions) -> Built:
     data = movielens.read(options)
     return recommendation.build_open(
-        "movie", MOVIE_QUERY, data, movielens.SOURCE, options, lists_per_user=12, test_share=0.2, validation_share=0.1
+        "movie", MOVIE_QUERY, data, movielens.SOURCE, options, lists_per_user=40, test_share=0.2, validation_share=0.1
     )
 
 
 def _open_music(options: BuildOptions) -> Built:
     data = lastfm.read(options)
     return recommendation.build_open(
-        "music", MUSIC_QUERY, data, lastfm.SOURCE, options, lists_per_user=6, test_share=0.2, validation_share=0.1
+        "music", MUSIC_QUERY, data, lastfm.SOURCE, options, lists_per_user=20, test_share=0.2, validation_share=0.1
     )
 
 
@@ -55,10 +55,10 @@ def _open_game(options: BuildOptions) -> Built:
         data,
         amazon_games.SOURCE,
         options,
-        lists_per_user=2,
+        lists_per_user=3,
         test_share=0.1,
         validation_share=0.05,
-        most_train_users=6000,
+        most_train_users=10_000,
         most_test_users=500,
     )
 

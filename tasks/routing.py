@@ -102,11 +102,12 @@ def utilities(question: Question, scenario: Scenario) -> dict[str, float]:
 def group_of(text: str) -> str:
     """Return a question's identity, so that two printings of it are one.
 
-    Case and white space do not count, nor does a list of answers to choose from (from a line that begins with ``A)``
-    on), which some benchmarks print and others do not.
+    Case, white space and punctuation do not count, but for the signs of arithmetic; nor does a list of answers to
+    choose from (from a line that begins with ``A)`` on), which some benchmarks print and others do not.
     """
-    stem = " ".join(_CHOICES.split(text, maxsplit=1)[0].casefold().split())
-    return "question:" + hashlib.sha256(stem.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    stem = _CHOICES.split(text, maxsplit=1)[0].casefold()
+    letters = "".join(letter for letter in stem if letter.isalnum() or letter in "+-*/=<>^%")
+    return "question:" + hashlib.sha256(letters.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def check_question(question: Question, models: Mapping[str, Candidate], *, where: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 
-from unified_ranker.tasks.base import BuildOptions, Source, open_text
+from unified_ranker.tasks.base import BuildOptions, Source
 from unified_ranker.tasks.recommendation import Interactions
+from unified_ranker.tasks.sources.reading import table
 
 from unified_ranker.errors import DataError
 from unified_ranker.schema.types import Candidate
@@ -22,25 +23,18 @@ def read(options: BuildOptions) -> Interactions:
     """Read each user's history with the last item appended; an item chosen twice counts the first time.
 
     Raises:
-        DataError: a row does not have three columns or names an unknown item.
+        DataError: a row has not all columns, or names an unknown item.
     """
-    items: dict[str, Candidate] = {}
-    with open_text(options.find(SOURCE, "Games-6k.item")) as file:
-        next(file)
-        for line in file:
-            item, _, title = line.rstrip("\r\n").partition("\t")
-            items[item] = Candidate(id=item, title=html.unescape(title), text="")
+    games = table(options.find(SOURCE, "Games-6k.item"), ("item_id", "title"), delimiter="\t", quoted=False)
+    items = {
+        row["item_id"]: Candidate(id=row["item_id"], title=html.unescape(row["title"]), text="") for _, row in games
+    }
     histories: dict[str, list[str]] = {}
     path = options.find(SOURCE, "Games-6k.test.inter")
-    with open_text(path) as file:
-        next(file)
-        for number, line in enumerate(file, start=2):
-            parts = line.rstrip("\r\n").split("\t")
-            if len(parts) != 3:
-                raise DataError(f"{path}, row {number}: {len(parts)} columns; expected user, history, next item")
-            chosen = list(dict.fromkeys([*parts[1].split(), parts[2]]))
-            for item in chosen:
-                if item not in items:
-                    raise DataError(f"{path}, row {number}: item {item!r} is not in the item file")
-            histories[parts[0]] = chosen
+    for number, row in table(path, ("user_id", "item_id_list", "item_id"), delimiter="\t", quoted=False):
+        chosen = list(dict.fromkeys([*row["item_id_list"].split(), row["item_id"]]))
+        for item in chosen:
+            if item not in items:
+                raise DataError(f"{path}, row {number}: item {item!r} is not in the item file")
+        histories[row["user_id"]] = chosen
     return Interactions(histories, items)

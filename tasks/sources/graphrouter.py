@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import sys
-
-from unified_ranker.tasks.base import BuildOptions, Source, open_text
+from unified_ranker.tasks.base import BuildOptions, Source
 from unified_ranker.tasks.routing import Pool, Question
+from unified_ranker.tasks.sources.reading import record, table
 
 from unified_ranker.errors import DataError
 from unified_ranker.schema.types import Candidate
@@ -30,23 +28,20 @@ def read(options: BuildOptions) -> Pool:
     Raises:
         DataError: a column is missing, or a question lacks a model.
     """
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     path = options.find(SOURCE, "router_data.csv")
     rows: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
     models: dict[str, Candidate] = {}
-    with open_text(path) as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in _NEEDED if column not in (reader.fieldnames or ())]
-        if missing:
-            raise DataError(f"{path}: column {missing[0]!r} is missing; it has {', '.join(reader.fieldnames or ())}")
-        for number, row in enumerate(reader, start=2):
-            if row["task_id"] in EXCLUDED:
-                continue
-            answers = rows.setdefault((row["task_id"], row["query"]), {})
-            if row["llm"] in answers:
-                raise DataError(f"{path}, row {number}: model {row['llm']!r} stands twice for one question")
+    for number, row in table(path, _NEEDED):
+        if row["task_id"] in EXCLUDED:
+            continue
+        answers = rows.setdefault((row["task_id"], row["query"]), {})
+        if row["llm"] in answers:
+            raise DataError(f"{path}, row {number}: model {row['llm']!r} stands twice for one question")
+        with record(path, number):
             answers[row["llm"]] = (float(row["effect"]), float(row["cost"]))
-            models.setdefault(row["llm"], Candidate(id=row["llm"], title=row["llm"], text=""))
+        if answers[row["llm"]][1] < 0:
+            raise DataError(f"{path}, row {number}: cost of {row['llm']!r} is {row['cost']}; it must not be negative")
+        models.setdefault(row["llm"], Candidate(id=row["llm"], title=row["llm"], text=""))
     questions = []
     # Published costs are scaled to [0, 1] and hold zeros; the smallest positive one stands in for them, since our
     # scale is a logarithm.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from unified_ranker.tasks.base import BuildOptions, Source, open_text
+from unified_ranker.tasks.base import BuildOptions, Source
 from unified_ranker.tasks.routing import Pool, Question
+from unified_ranker.tasks.sources.reading import document, record
 
 from unified_ranker.errors import DataError
 from unified_ranker.schema.types import Candidate
@@ -19,13 +19,8 @@ SOURCE = Source(
 )
 
 
-def _load(options: BuildOptions, name: str) -> Any:
-    with open_text(options.find(SOURCE, name)) as file:
-        return json.load(file)
-
-
 def _prices(options: BuildOptions) -> dict[str, Any]:
-    prices: dict[str, Any] = _load(options, "default_llm.json")
+    prices: dict[str, Any] = document(options.find(SOURCE, "default_llm.json"))
     return prices
 
 
@@ -46,25 +41,26 @@ def nine_models(options: BuildOptions) -> Pool:
     questions = []
     models: dict[str, Candidate] = {}
     for split, name in (("train", "dcrouter_train.json"), ("test", "dcrouter_test.json")):
-        for number, row in enumerate(_load(options, name)):
-            for model in row["scores"]:
-                if model not in prices:
-                    raise DataError(
-                        f"{SOURCE.title}, {name}, row {number}: model {model!r} has no price in default_llm.json"
+        path = options.find(SOURCE, name)
+        for number, row in enumerate(document(path), start=1):
+            with record(path, number):
+                order = sorted(row["scores"])
+                for model in order:
+                    if model not in prices:
+                        raise DataError(f"{path}, row {number}: model {model!r} has no price in default_llm.json")
+                    models.setdefault(model, _candidate(model, prices[model]))
+                questions.append(
+                    Question(
+                        id=f"{split}-{number - 1}",
+                        text=row["question"],
+                        quality={model: float(row["scores"][model]) for model in order},
+                        cost={
+                            model: float(prices[model]["input_price"] + prices[model]["output_price"])
+                            for model in order
+                        },
+                        split=split,
                     )
-                models.setdefault(model, _candidate(model, prices[model]))
-            order = sorted(row["scores"])
-            questions.append(
-                Question(
-                    id=f"{split}-{number}",
-                    text=row["question"],
-                    quality={model: float(row["scores"][model]) for model in order},
-                    cost={
-                        model: float(prices[model]["input_price"] + prices[model]["output_price"]) for model in order
-                    },
-                    split=split,
                 )
-            )
     return Pool("llmrouter", SOURCE, models, questions)
 
 
@@ -73,16 +69,18 @@ def natural_questions(options: BuildOptions) -> Pool:
     facts = {entry["model"]: entry for entry in _prices(options).values()}
     models: dict[str, Candidate] = {}
     questions = []
-    for row in _load(options, "nq_train_6llm_cost.json"):
-        names = row["llm_name_list"]
-        for name in names:
-            models.setdefault(name, _candidate(name, facts.get(name)))
-        questions.append(
-            Question(
-                id=str(row["q_id"]),
-                text=row["query"],
-                quality=dict(zip(names, (float(value) for value in row["perf_list"]), strict=True)),
-                cost=dict(zip(names, (float(value) for value in row["cost_list"]), strict=True)),
+    path = options.find(SOURCE, "nq_train_6llm_cost.json")
+    for number, row in enumerate(document(path), start=1):
+        with record(path, number):
+            names = row["llm_name_list"]
+            for name in names:
+                models.setdefault(name, _candidate(name, facts.get(name)))
+            questions.append(
+                Question(
+                    id=str(row["q_id"]),
+                    text=row["query"],
+                    quality=dict(zip(names, (float(value) for value in row["perf_list"]), strict=True)),
+                    cost=dict(zip(names, (float(value) for value in row["cost_list"]), strict=True)),
+                )
             )
-        )
     return Pool("nq", SOURCE, models, questions)

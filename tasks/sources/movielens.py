@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 
-from unified_ranker.tasks.base import BuildOptions, Source, open_text
+from unified_ranker.tasks.base import BuildOptions, Source
 from unified_ranker.tasks.recommendation import Interactions
+from unified_ranker.tasks.sources.reading import record, table
 
 from unified_ranker.schema.types import Candidate
 
@@ -19,15 +19,19 @@ SOURCE = Source(
 
 
 def read(options: BuildOptions) -> Interactions:
-    """Read who rated what, in order of time (then of movie id, where times are equal)."""
-    with open_text(options.find(SOURCE, "movies.csv")) as file:
-        items = {
-            row["movieId"]: Candidate(id=row["movieId"], title=row["title"], text=_genres(row["genres"]))
-            for row in csv.DictReader(file)
-        }
+    """Read who rated what, in order of time (then of movie id, where times are equal).
+
+    Raises:
+        DataError: naming the file and row that are malformed.
+    """
+    items = {
+        row["movieId"]: Candidate(id=row["movieId"], title=row["title"], text=_genres(row["genres"]))
+        for _, row in table(options.find(SOURCE, "movies.csv"), ("movieId", "title", "genres"))
+    }
     dated: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
-    with open_text(options.find(SOURCE, "ratings.csv")) as file:
-        for row in csv.DictReader(file):
+    path = options.find(SOURCE, "ratings.csv")
+    for number, row in table(path, ("userId", "movieId", "timestamp")):
+        with record(path, number):
             if row["movieId"] in items:
                 dated[row["userId"]].append((int(row["timestamp"]), int(row["movieId"]), row["movieId"]))
     return Interactions({user: [item for *_, item in sorted(rated)] for user, rated in dated.items()}, items)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unified_ranker.tasks.base import BuildOptions, Source
+from unified_ranker.tasks.sources.reading import record
 
 from unified_ranker.errors import DataError, MissingSourceError
 
@@ -29,6 +30,7 @@ def read(options: BuildOptions) -> list[dict[str, object]]:
         DataError: a record is malformed.
     """
     from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
 
     records = []
     for split in SPLITS:
@@ -37,7 +39,10 @@ def read(options: BuildOptions) -> list[dict[str, object]]:
         else:
             path = options.find(SOURCE, f"{split}.jsonl", f"{split}.parquet")
             kind = "parquet" if path.suffix == ".parquet" else "json"
-            rows = load_dataset(kind, data_files=str(path), split="train")
+            try:
+                rows = load_dataset(kind, data_files=str(path), split="train")
+            except (DatasetGenerationError, ValueError) as error:
+                raise DataError(f"{path} cannot be read: {error}") from error
         records += [_record(row, split, number) for number, row in enumerate(rows)]
     return records
 
@@ -56,19 +61,19 @@ def _from_hub(split: str) -> Any:
 
 
 def _record(row: Mapping[str, Any], split: str, number: int) -> dict[str, object]:
-    where = f"{SOURCE.title}, {split}, row {number}"
-    try:
+    where = f"{SOURCE.title}, {split}"
+    with record(where, number + 1):
         passages = row["passages"]
+        if not isinstance(passages, Mapping):
+            raise DataError(f"{where}, row {number + 1}: field 'passages' is {passages!r}; it must be a mapping")
         texts, selected = list(passages["passage_text"]), [int(value) for value in passages["is_selected"]]
-        record = {
+        found = {
             "id": str(row["query_id"]),
             "query": row["query"],
             "texts": texts,
             "selected": selected,
             "split": split,
         }
-    except KeyError as error:
-        raise DataError(f"{where}: field {error} is missing") from error
     if len(texts) != len(selected):
-        raise DataError(f"{where}: {len(texts)} passages but {len(selected)} marks")
-    return record
+        raise DataError(f"{where}, row {number + 1}: {len(texts)} passages but {len(selected)} marks")
+    return found

@@ -16,7 +16,7 @@ SOURCE = Source(
     title="ulab-ai/Ranking-bench",
     url="https://huggingface.co/datasets/ulab-ai/Ranking-bench",
     licence="see the hub page and the licences of the underlying data",
-    note="Files train and test as .jsonl, with problem, gt, candidates and task_name; or give --from-hub.",
+    note="It is read with --from-hub only.",
 )
 
 
@@ -38,7 +38,8 @@ def build(task: str, domain: str, options: BuildOptions) -> Built:
             if _plain(str(row.get("task_name", ""))) not in _names(task):
                 continue
             try:
-                built[split].append(from_hub(row, id=f"{task}-{split}-{number}", domain=domain, split=split))
+                renamed = {**row, "task_name": task}
+                built[split].append(from_hub(renamed, id=f"{task}-{split}-{number}", domain=domain, split=split))
             except DataError:
                 bad += 1
     if not any(built.values()):

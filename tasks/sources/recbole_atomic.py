@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 
-from unified_ranker.tasks.base import BuildOptions, Source, open_text
+from unified_ranker.tasks.base import BuildOptions, Source
 from unified_ranker.tasks.recommendation import Interactions
+from unified_ranker.tasks.sources.reading import record, table
 
-from unified_ranker.errors import DataError
 from unified_ranker.schema.types import Candidate
 
 # Column that names an item, and the one that describes it, by data set.
@@ -34,38 +33,21 @@ def read(options: BuildOptions, where: Source) -> Interactions:
         DataError: a column is missing, naming the file.
     """
     name = where.folder
-    path = options.find(where, f"{name}.item")
     items: dict[str, Candidate] = {}
-    with open_text(path) as file:
-        for row in _rows(file, path, ("item_id",)):
-            title = next((row[column] for column in TITLE_COLUMNS if row.get(column)), "")
-            text = next((row[column] for column in TEXT_COLUMNS if row.get(column)), "")
-            year = row.get(YEAR_COLUMN) or ""
-            if title and year and year not in title:
-                title = f"{title} ({year})"
-            if title or text:
-                items[row["item_id"]] = Candidate(
-                    id=row["item_id"], title=title, text=", ".join(text.split()) if "," not in text else text
-                )
+    for _, row in table(options.find(where, f"{name}.item"), ("item_id",), delimiter="\t", quoted=False):
+        title = next((row[column] for column in TITLE_COLUMNS if row.get(column)), "")
+        text = next((row[column] for column in TEXT_COLUMNS if row.get(column)), "")
+        year = row.get(YEAR_COLUMN) or ""
+        if title and year and year not in title:
+            title = f"{title} ({year})"
+        if title or text:
+            text = text if "," in text else ", ".join(text.split())
+            items[row["item_id"]] = Candidate(id=row["item_id"], title=title, text=text)
     path = options.find(where, f"{name}.inter")
     dated: dict[str, list[tuple[float, int, str]]] = defaultdict(list)
-    with open_text(path) as file:
-        for number, row in enumerate(_rows(file, path, ("user_id", "item_id", "timestamp"))):
+    for number, row in table(path, ("user_id", "item_id", "timestamp"), delimiter="\t", quoted=False):
+        with record(path, number):
             if row["item_id"] in items:
                 dated[row["user_id"]].append((float(row["timestamp"]), number, row["item_id"]))
     histories = {user: list(dict.fromkeys(item for *_, item in sorted(rows))) for user, rows in dated.items()}
     return Interactions(histories, items)
-
-
-def _rows(file: object, path: object, needed: tuple[str, ...]) -> list[dict[str, str]]:
-    reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)  # type: ignore[arg-type]
-    header = [column.split(":")[0] for column in next(reader)]
-    for column in needed:
-        if column not in header:
-            raise DataError(f"{path}: column {column!r} is missing; the header has {', '.join(header)}")
-    rows = []
-    for number, row in enumerate(reader, start=2):
-        if len(row) != len(header):
-            raise DataError(f"{path}, row {number}: {len(row)} columns; the header has {len(header)}")
-        rows.append(dict(zip(header, row, strict=True)))
-    return rows

@@ -6,13 +6,12 @@ The files are those of RouterDC, with its split.
 from __future__ import annotations
 
 import ast
-import csv
 import re
-import sys
 from statistics import fmean
 
-from unified_ranker.tasks.base import BuildOptions, Source, open_text
+from unified_ranker.tasks.base import BuildOptions, Source
 from unified_ranker.tasks.routing import Pool, Question
+from unified_ranker.tasks.sources.reading import record, table
 
 from unified_ranker.schema.types import Candidate
 
@@ -34,16 +33,15 @@ _FRAME = re.compile(
 
 def read(options: BuildOptions) -> Pool:
     """Read all rows that have every score and cost; 28 rows of the published files lack one."""
-    # Responses of several pages stand in one field.
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     questions: list[Question] = []
     for name in FILES:
         for split in ("train", "test"):
-            with open_text(options.find(SOURCE, f"{name}_{split}.csv")) as file:
-                for row in csv.DictReader(file):
+            path = options.find(SOURCE, f"{name}_{split}.csv")
+            for number, row in table(path, ("sample_id", "prompt")):
+                with record(path, number):
                     question = _question(row, split)
-                    if question is not None:
-                        questions.append(question)
+                if question is not None:
+                    questions.append(question)
     names = sorted({model for question in questions for model in question.quality})
     training = [question for question in questions if question.split == "train"]
     models = {}

@@ -8,9 +8,11 @@ import io
 import re
 import tokenize
 import zipfile
+from collections.abc import Sequence
 
 from unified_ranker.tasks.base import BuildOptions, Source
 from unified_ranker.tasks.passage import Collection, Judged
+from unified_ranker.tasks.sources.reading import record
 
 from unified_ranker.errors import DataError
 from unified_ranker.schema.types import Candidate
@@ -28,12 +30,18 @@ POOL = 30
 
 def read(options: BuildOptions) -> Collection:
     """Read claims with evidence; the published validation claims are our test, as the published test has none."""
-    with zipfile.ZipFile(options.find(SOURCE, "scifact.zip")) as archive:
-        corpus = _corpus(_table(archive, "corpus_train.csv"))
-        claims = {
-            split: _claims(_table(archive, name))
-            for split, name in (("train", "claims_train.csv"), ("test", "claims_validation.csv"))
-        }
+    path = options.find(SOURCE, "scifact.zip")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            corpus = _corpus(_table(archive, "corpus_train.csv", ("doc_id", "title", "abstract")))
+            claims = {
+                split: _claims(
+                    _table(archive, name, ("id", "claim", "evidence_doc_id", "cited_doc_ids")), f"{path}, {name}"
+                )
+                for split, name in (("train", "claims_train.csv"), ("test", "claims_validation.csv"))
+            }
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise DataError(f"{path} is no archive with the tables of SciFact: {error}") from error
     ranked = _bm25(corpus, {claim: text for found in claims.values() for claim, (text, _, _) in found.items()})
     queries = []
     for split, found in claims.items():
@@ -47,9 +55,15 @@ def read(options: BuildOptions) -> Collection:
     )
 
 
-def _table(archive: zipfile.ZipFile, name: str) -> list[dict[str, str]]:
+def _table(archive: zipfile.ZipFile, name: str, needed: Sequence[str]) -> list[dict[str, str]]:
     with archive.open(name) as raw:
-        return list(csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8", newline="")))
+        reader = csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8", newline=""))
+        for column in needed:
+            if column not in (reader.fieldnames or ()):
+                raise DataError(
+                    f"{SOURCE.title}, {name}: column {column!r} is missing; it has {', '.join(reader.fieldnames or ())}"
+                )
+        return list(reader)
 
 
 def _corpus(rows: list[dict[str, str]]) -> dict[str, Candidate]:
@@ -76,15 +90,15 @@ def _sentences(abstract: str) -> str:
     return " ".join(" ".join(sentences).split())
 
 
-def _claims(rows: list[dict[str, str]]) -> dict[str, tuple[str, set[str], set[str]]]:
+def _claims(rows: list[dict[str, str]], where: str) -> dict[str, tuple[str, set[str], set[str]]]:
     """Return text, evidence and cited documents by claim; the table has one row per piece of evidence."""
     found: dict[str, tuple[str, set[str], set[str]]] = {}
-    for row in rows:
+    for number, row in enumerate(rows, start=2):
         if not row["evidence_doc_id"]:
             continue
-        cited = {
-            str(document) for document in ast.literal_eval(re.sub(r"(?<=\d)\s+(?=\d)", ", ", row["cited_doc_ids"]))
-        }
+        with record(where, number):
+            # Printed as an array, without commas.
+            cited = {str(entry) for entry in ast.literal_eval(re.sub(r"(?<=\d)\s+(?=\d)", ", ", row["cited_doc_ids"]))}
         _, evidence, _ = found.setdefault(row["id"], (row["claim"], set(), cited))
         evidence.add(row["evidence_doc_id"].removesuffix(".0"))
     return found

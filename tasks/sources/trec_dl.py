@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
-from unified_ranker.tasks.base import BuildOptions, Built, Source, open_text
+from unified_ranker.tasks.base import BuildOptions, Built, Source
 from unified_ranker.tasks.sampling import limited
+from unified_ranker.tasks.sources.reading import document, lines, record
 
 from unified_ranker.errors import DataError
 from unified_ranker.schema.types import Candidate, RankingExample
@@ -27,31 +26,33 @@ def build(year: str, options: BuildOptions) -> Built:
     A passage without a grade is unjudged and counts as 0, as is the field's custom.
 
     Raises:
-        DataError: a query of the run has no judgements.
+        DataError: a file is malformed, or a query of the run has no judgements.
     """
     source = SOURCES[year]
-    with open_text(options.find(source, f"bm25_dl{year}_top100.json")) as file:
-        queries = json.load(file)
+    path = options.find(source, f"qrels.dl{year}-passage.txt")
     grades: dict[str, dict[str, float]] = {}
-    with open_text(options.find(source, f"qrels.dl{year}-passage.txt")) as file:
-        for line in file:
-            query, _, document, grade = line.split()
-            grades.setdefault(query, {})[document] = float(grade)
+    for number, line in lines(path):
+        with record(path, number):
+            query, _, passage, grade = line.split()
+            grades.setdefault(query, {})[passage] = float(grade)
+    path = options.find(source, f"bm25_dl{year}_top100.json")
     examples = []
     judged = total = 0
-    for entry in queries:
-        hits = sorted(entry["hits"], key=lambda hit: int(hit["rank"]))
-        query = str(hits[0]["qid"])
+    for number, entry in enumerate(document(path), start=1):
+        with record(path, number):
+            hits = sorted(entry["hits"], key=lambda hit: int(hit["rank"]))
+            query = str(hits[0]["qid"])
+            candidates = tuple(Candidate(id=str(hit["docid"]), text=hit["content"]) for hit in hits)
+            text = entry["query"]
         if query not in grades:
-            raise DataError(f"{source.title}: query {query!r} has no judgements in the qrels")
+            raise DataError(f"{path}, row {number}: query {query!r} has no judgements in the qrels")
         known = grades[query]
-        candidates = tuple(Candidate(id=str(hit["docid"]), text=hit["content"]) for hit in hits)
         total += len(candidates)
         judged += sum(c.id in known for c in candidates)
         examples.append(
             RankingExample(
                 id=query,
-                query=entry["query"],
+                query=text,
                 candidates=candidates,
                 task=f"trec-dl-20{year}",
                 domain="passage",

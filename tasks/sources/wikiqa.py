@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from unified_ranker.tasks.base import BuildOptions, Source, open_text
+from unified_ranker.tasks.base import BuildOptions, Source
 from unified_ranker.tasks.passage import Collection, Judged
+from unified_ranker.tasks.sources.reading import lines
 
 from unified_ranker.errors import DataError
 from unified_ranker.schema.types import Candidate
@@ -24,16 +25,20 @@ def read(options: BuildOptions) -> Collection:
     The development questions join training, from which validation is held out.
 
     Raises:
-        DataError: the files of a split have different lengths.
+        DataError: the files of a split have different lengths, or a label is neither 0 nor 1.
     """
     queries = []
     for published, split in (("train", "train"), ("dev", "train"), ("test", "test")):
         columns = []
         for part in _PARTS:
             suffix = "toks" if part in "ab" else "txt"
-            with open_text(options.find(SOURCE, f"{published}_{part}.{suffix}")) as file:
-                # At new lines only: a sentence may hold other characters that str.splitlines cuts at.
-                columns.append(file.read().replace("\r\n", "\n").removesuffix("\n").split("\n"))
+            path = options.find(SOURCE, f"{published}_{part}.{suffix}")
+            column = [line for _, line in lines(path)]
+            if part == "sim":
+                for number, label in enumerate(column, start=1):
+                    if label not in ("0", "1"):
+                        raise DataError(f"{path}, row {number}: label {label!r} must be 0 or 1")
+            columns.append(column)
         if len({len(column) for column in columns}) > 1:
             raise DataError(
                 f"{SOURCE.title}, {published}: the files have {[len(column) for column in columns]} lines; "

@@ -43,6 +43,8 @@ REACH = ((4.5, 7.5, 12.4), (7.5, 12.4, 20.5), (7.5, 12.4, 20.5), (20.5, 34.0, 56
 NEAR = 8.0
 # Pull of the second layer towards the list mark and the start of the prompt, and how sharply it compares.
 LOOK, SHARPNESS = 6.0, 0.7
+# Pull of labels in the last layer: strong, since nothing else holds back the relevance dimension of other tokens.
+LABELLED = 16.0
 # (pull of relevance in the attention, size of what is copied) for each pointer head
 POINTER_HEADS = ((0.0, 1.5), (8.0, -2.0), (16.0, -1.0), (-8.0, 2.0))
 
@@ -300,7 +302,7 @@ def _lay_out_pointing(attention: Any, architecture: Architecture) -> None:
         attention.o_proj.weight[:, rows] = copied * identity.T
         for place, dimension, strength in (
             (relevant, architecture.relevance, pull),
-            (labelled, architecture.label_flag, 6.0),
+            (labelled, architecture.label_flag, LABELLED),
         ):
             attention.k_proj.weight[head * size + place] = 0
             attention.k_proj.weight[head * size + place, dimension] = 1.0
