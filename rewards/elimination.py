@@ -9,8 +9,9 @@ else.
 
 from __future__ import annotations
 
-from unified_ranker.parsing import ParsedLabel
 from unified_ranker.rewards.reward import Reward
+
+from unified_ranker.parsing import ParsedLabel
 from unified_ranker.schema.types import RankingExample
 
 NOT_IN_PLAY = -0.5

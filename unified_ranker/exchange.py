@@ -91,6 +91,9 @@ class TextTools(Protocol):
     def cut(self, text: str, limit: int) -> str:
         """Return the longest beginning of a text that has at most ``limit`` tokens."""
 
+    def render(self, messages: Sequence[Message], reply_prefix: str = "") -> str:
+        """Return a chat as the model reads it."""
+
     def count_prompt(self, messages: Sequence[Message], reply_prefix: str = "") -> int:
         """Return how many tokens a rendered chat has."""
 

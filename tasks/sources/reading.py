@@ -71,9 +71,8 @@ def table(
     """
     # Responses of several pages may stand in one field.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     with whole(path), open_text(path, encoding=encoding) as file:
-        reader = csv.reader(file, delimiter=delimiter, quoting=quoting)
+        reader = csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
         header = [column.split(":")[0] for column in next(reader, [])]
         for column in needed:
             if column not in header:

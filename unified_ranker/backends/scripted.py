@@ -28,6 +28,10 @@ class WordTools:
         found = list(re.finditer(r"\S+", text))
         return text if len(found) <= limit else text[: found[limit - 1].end()] if limit > 0 else ""
 
+    def render(self, messages: Sequence[Message], reply_prefix: str = "") -> str:
+        """Return each message under its role."""
+        return "".join(f"{message.role}: {message.content}\n" for message in messages) + reply_prefix
+
     def count_prompt(self, messages: Sequence[Message], reply_prefix: str = "") -> int:
         """Return the number of words of all messages."""
         return sum(self.count(message.content) for message in messages) + self.count(reply_prefix)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.utils import logging as transformers_logging
 
 from unified_ranker.backends.tokenizer import TokenizerTools
 from unified_ranker.errors import BackendError, OptionError, unknown_choice
@@ -97,8 +99,9 @@ class TransformersBackend:
         if _is_folder_name(name_or_path) and not Path(name_or_path).is_dir():
             raise BackendError(f"model folder {name_or_path!r} does not exist")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
-            model = AutoModelForCausalLM.from_pretrained(name_or_path, revision=revision, dtype=kind)
+            with _quiet():
+                tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
+                model = AutoModelForCausalLM.from_pretrained(name_or_path, revision=revision, dtype=kind)
         except (OSError, ValueError, SafetensorError) as error:
             raise BackendError(
                 f"cannot load the model {name_or_path!r}: {error}\n"
@@ -360,6 +363,18 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
         if value is not None:
             found.update(value if isinstance(value, (list, tuple)) else [value])
     return frozenset(found)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Load without a progress bar, which for a local model is gone before it can be read."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _context(model: Any, tokenizer: Any) -> int:

@@ -428,6 +428,9 @@ class Trainer:
         current = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.model.load_state_dict(self._weights())
         self.model.to(torch.bfloat16).save_pretrained(folder)
+        # The weights are written for their owner alone, which a package cannot use.
+        for file in folder.glob("*.safetensors"):
+            file.chmod(0o644)
         self.model.to(DTYPES[self.recipe.model.dtype]).load_state_dict(current)
         self.tokenizer.save_pretrained(folder)
         write_settings(folder, self.settings)
