@@ -37,7 +37,7 @@ test-slow: install-dev ## the slow tests: wheels, training runs
 check: install-dev ## ruff, ruff format, and mypy strict on the installed package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf .typecheck
+	rm -rf .typecheck build
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target .typecheck .
 	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml -p unified_ranker
 

@@ -13,8 +13,10 @@ from unified_ranker.tasks.build import read_split
 from unified_ranker.tasks.random_order import expected_ndcg, expected_reciprocal_rank
 from unified_ranker.tasks.registry import task_named
 
+from unified_ranker.errors import DataError, OptionError, unknown_choice
 from unified_ranker.ranker import Ranker
 from unified_ranker.schema.jsonl import dump_line
+from unified_ranker.schema.types import SPLITS
 
 
 def evaluate_task(
@@ -34,7 +36,13 @@ def evaluate_task(
         One row: task, queries, RR and nDCG@10 with their intervals, the exact expectation of both under random order,
         whether RR's interval excludes it, shares of repaired and failed steps, and cost per query.
     """
+    if limit is not None and limit < 1:
+        raise OptionError(f"limit={limit} must be ≥ 1")
+    if split not in SPLITS:
+        raise unknown_choice("split", split, SPLITS)
     examples = list(read_split(data, task, split))[:limit]
+    if not examples:
+        raise DataError(f"task {task!r} has no {split} lists in {str(data / task)!r}; choose another split or task")
     rankings = {}
     for example, ranking in zip(examples, ranker.rank_batch(examples, progress=True), strict=True):
         rankings[example.id] = ranking

@@ -47,7 +47,8 @@ def per_query(
     from ir_measures import Qrel, ScoredDoc
 
     run = [
-        ScoredDoc(example.id, place.id, place.score)
+        # The place, not the score: ir-measures keeps scores in single precision, in which near ones would tie.
+        ScoredDoc(example.id, place.id, float(-place.rank))
         for example in examples
         if example.id in rankings
         for place in rankings[example.id]

@@ -81,8 +81,9 @@ def cost_scale(cost: Mapping[str, float]) -> dict[str, float]:
     Balance and Cost would be the same ranking. Where all cost the same, the scale is 0.
 
     Example:
-        >>> cost_scale({"small": 0.1, "large": 10.0, "middle": 1.0})
-        {'small': 0.0, 'large': 1.0, 'middle': 0.5}
+        >>> scale = cost_scale({"small": 0.1, "middle": 1.0, "large": 10.0})
+        >>> {model: round(value, 3) for model, value in scale.items()}
+        {'small': 0.0, 'middle': 0.5, 'large': 1.0}
     """
     logs = {model: math.log(value) for model, value in cost.items()}
     low, high = min(logs.values()), max(logs.values())

@@ -7,7 +7,7 @@ with. A model without the file gets the natural prompts.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +16,15 @@ from typing import Any
 from unified_ranker.errors import BackendError, DataError
 
 FILE_NAME = "ranker.json"
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "method": lambda value: isinstance(value, str),
+    "style": lambda value: isinstance(value, str),
+    "token_budget": lambda value: value is None or (type(value) is int and value > 0),
+    "labels": lambda value: isinstance(value, list) and all(isinstance(label, str) for label in value),
+    "options": lambda value: isinstance(value, dict),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +63,16 @@ def read_settings(model: str | Path, *, revision: str | None = None) -> ModelSet
         return ModelSettings()
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise DataError(f"{path}: not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{path}: expected an object, found {type(record).__name__}")
     unknown = set(record) - {"method", "style", "token_budget", "labels", "options"}
     if unknown:
         raise DataError(f"{path}: field {sorted(unknown)[0]!r} is not known")
+    for name, value in record.items():
+        if not _FITS[name](value):
+            raise DataError(f"{path}: field {name!r} is {value!r}, which it cannot be")
     return ModelSettings(**{**record, "labels": tuple(record.get("labels", ()))})
 
 

@@ -53,7 +53,7 @@ def test_the_worst_order_is_measured_as_such_and_not_above_random_order(data: Pa
 @pytest.mark.parametrize(
     ("task", "expected"),
     [
-        # One relevant of n: H(n) / n. Two of four: (3 · 1 + 2 / 2 + 1 / 3) / 6. Three of five: (6 + 3 / 2 + 1 / 3) / 10.
+        # One relevant of n: H(n) / n. Two of four: of the 6 pairs of places 3 begin at 1, 2 at 2 and 1 at 3.
         ("passage-5", 25 / 48),
         ("router-balance", (13 / 18 + 25 / 48) / 2),
         ("trec-dl-2019", ((4 + 3 / 2 + 2 / 3 + 1 / 4) / 10 + (6 + 3 / 2 + 1 / 3) / 10 + 137 / 300) / 3),

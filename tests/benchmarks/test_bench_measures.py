@@ -66,7 +66,7 @@ def test_ndcg_takes_the_grades_with_linear_gain_whatever_is_relevant(binary: str
 
 def test_ndcg_stops_after_ten_places() -> None:
     names = [f"d{n:02d}" for n in range(12)]
-    grades = {name: 0.0 for name in names} | {"d10": 5.0, "d11": 3.0}
+    grades = dict.fromkeys(names, 0.0) | {"d10": 5.0, "d11": 3.0}
     assert measure(grades, names)[1] == 0.0
     assert measure(grades, [*names[:9], "d11", "d09", "d10"])[1] == pytest.approx(3 / log2(11) / (5 + 3 / log2(3)))
 
@@ -100,9 +100,7 @@ def test_a_ranking_of_another_query_is_not_measured() -> None:
 
 
 def test_only_the_places_that_are_shown_count() -> None:
-    shown = Ranking(
-        example_id="q", order=(Candidate("b", "x"), Candidate("a", "x")), scores=(1.0, 0.0), top_k=1
-    )
+    shown = Ranking(example_id="q", order=(Candidate("b", "x"), Candidate("a", "x")), scores=(1.0, 0.0), top_k=1)
     assert per_query([example({"a": 1.0, "b": 0.0})], {"q": shown}, binary="positive")["RR"] == [0.0]
 
 
@@ -115,7 +113,9 @@ def test_values_come_in_the_order_of_the_examples() -> None:
     assert values == pytest.approx([1, 1 / 2, 1 / 3] * 2)
 
 
-@pytest.mark.parametrize("odd", ["two words", "tab\tbed", "é ü 漢字", '"quoted"', "a\nb", "#1", "-0", "<|im_end|>", "🙂"])
+@pytest.mark.parametrize(
+    "odd", ["two words", "tab\tbed", "é ü 漢字", '"quoted"', "a\nb", "#1", "-0", "<|im_end|>", "🙂"]
+)
 def test_ids_may_hold_any_character(odd: str) -> None:
     asked = example({odd: 1.0, "x": 0.0, f"{odd} ": 0.0}, id=odd)
     values = per_query([asked], {odd: ranking(["x", odd, f"{odd} "], id=odd)}, binary="positive")

@@ -10,6 +10,25 @@ from unified_ranker.errors import BackendError
 from unified_ranker.exchange import Message, Request
 
 
+def load_tokenizer(source: str, *, revision: str | None = None) -> Any:
+    """Load a model's tokenizer, of the class that its own ``tokenizer_config.json`` names.
+
+    ``AutoTokenizer`` of transformers 5 takes the class of some architectures, Qwen2 among them, for wrong whatever it
+    is, and builds that architecture's usual tokenizer from the same files: a WordPiece vocabulary then comes back as
+    letters.
+
+    Args:
+        source: A folder, or a name on the hub.
+        revision: Branch, tag or commit on the hub.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    named = get_tokenizer_config(source, revision=revision).get("tokenizer_class")
+    kind = PreTrainedTokenizerFast if named in ("TokenizersBackend", "PreTrainedTokenizerFast") else AutoTokenizer
+    return kind.from_pretrained(source, revision=revision)
+
+
 class TokenizerTools:
     """Counts, cuts and renders with a tokenizer.
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.utils import logging as transformers_logging
 
-from unified_ranker.backends.tokenizer import TokenizerTools
+from unified_ranker.backends.tokenizer import TokenizerTools, load_tokenizer
 from unified_ranker.errors import BackendError, OptionError, unknown_choice
 from unified_ranker.exchange import Completion, Request
 from unified_ranker.model_settings import read_settings
@@ -100,7 +100,7 @@ class TransformersBackend:
             raise BackendError(f"model folder {name_or_path!r} does not exist")
         try:
             with _quiet():
-                tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
+                tokenizer = load_tokenizer(name_or_path, revision=revision)
                 model = AutoModelForCausalLM.from_pretrained(name_or_path, revision=revision, dtype=kind)
         except (OSError, ValueError, SafetensorError) as error:
             raise BackendError(

@@ -102,24 +102,23 @@ def _card_row(card: dict[str, Any]) -> dict[str, Any]:
 @app.command()
 def show(
     file: Annotated[Path, typer.Argument(help="A .parquet or .jsonl file of lists.")],
-    rows: Annotated[int, typer.Option("--rows", help="How many lists to show.")] = 3,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="How many lists to show.")] = 3,
     as_json: options.Json = False,
 ) -> None:
     """Show the first lists of a file."""
     from itertools import islice
 
-    from unified_ranker.schema.jsonl import example_to_dict
+    from unified_ranker.schema.jsonl import dump_line, example_to_dict
 
     for example in islice(read_file(file), rows):
         if as_json:
-            print(json.dumps(example_to_dict(example), ensure_ascii=False))
+            print(dump_line(example_to_dict(example)), end="")
             continue
-        print(f"{example.id}  ({example.task or 'no task'}, {example.domain}, {example.split})")
-        print(f"  query: {example.query}")
-        for entry in example.context:
-            print(f"  context: {entry}")
-        for candidate in example.candidates:
-            print(f"  {example.grade(candidate.id):>5g}  {candidate.id}  {candidate.title or candidate.text[:80]}")
+        lines = [f"{example.id}  ({example.task or 'no task'}, {example.domain}, {example.split})"]
+        lines.append(f"  query: {example.query}")
+        lines += [f"  context: {entry}" for entry in example.context]
+        lines += [f"  {example.grade(c.id):>5g}  {c.id}  {c.title or c.text[:80]}" for c in example.candidates]
+        print(printable("\n".join(lines)))
 
 
 @app.command()
@@ -153,11 +152,20 @@ def read_file(file: Path) -> Any:
     raise DataError(f"file {str(file)!r}: expected .parquet or .jsonl")
 
 
+def printable(text: str) -> str:
+    """Replace lone surrogates, which no terminal can be sent."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _table(columns: list[str], rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text
 
-    table = Table(*columns)
+    table = Table(*(Column(column, overflow="fold", no_wrap=column == columns[0]) for column in columns))
     for row in rows:
-        table.add_row(*(str(row[column]) for column in columns))
-    Console().print(table)
+        # Cells of data are no markup.
+        table.add_row(*(Text(str(row[column])) for column in columns))
+    console = Console()
+    # A pipe or a file has no width; there no row is broken.
+    console.print(table, width=None if console.is_terminal else 400)

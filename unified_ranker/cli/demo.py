@@ -26,23 +26,25 @@ def demo(
 ) -> None:
     """Rank a list of movies, one of LLMs and one of passages, and show who left at which step."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console()
     ranker = options.load_ranker(model, method="iranker", layout="append")
     if data_dir is not None:
         examples = drawn(data_dir, seed)
-        console.print(f"[bold]Lists from the test splits of {', '.join(DRAWN)}, built from {data_dir}[/]")
+        console.print(Text(f"Lists from the test splits of {', '.join(DRAWN)}, built from {data_dir}", style="bold"))
     else:
         examples = written()
         console.print("[bold]Lists written for this demo[/] (give --data-dir to draw real ones)")
     for example in examples:
         (ranking,) = ranker.rank_batch([example])
         console.print()
-        console.print(f"[bold]{example.domain}[/]  {example.query}")
+        # Texts of data are no markup.
+        console.print(Text(example.domain, style="bold"), Text(f" {example.query}"))
         if example.context:
-            console.print("  after: " + "; ".join(example.context[-10:]), highlight=False)
+            console.print(Text("  after: " + "; ".join(example.context[-10:])))
         console.print(draw(example, ranking))
-        console.print(summary(example, ranking), highlight=False)
+        console.print(summary(example, ranking), highlight=False, markup=False)
 
 
 def written() -> list[RankingExample]:
@@ -81,8 +83,8 @@ def draw(example: RankingExample, ranking: Ranking) -> Table:
         name = place.candidate.title or place.text
         table.add_row(
             str(place.rank),
-            name[:60],
-            "stays" if step is None else f"{step}",
+            Text(name[:60]),
+            "stays" if step is None else str(step),
             bar,
             f"{mark}{grade:g}" if grade else mark,
         )
@@ -96,11 +98,17 @@ def summary(example: RankingExample, ranking: Ranking) -> str:
     grades = [example.grade(c.id) for c in ranking.order]
     top = is_relevant(grades, "top")
     usage = ranking.usage
-    place = top.index(True) + 1 if any(top) else 0
     chance = reciprocal_rank_of_random(len(grades), sum(top))
+    if any(top):
+        place = top.index(True) + 1
+        found = (
+            f"  ★ is the reference answer: place {place} of {len(grades)} (reciprocal rank {1 / place:.2f}; "
+            f"random order {chance:.2f})"
+        )
+    else:
+        found = f"  this list of {len(grades)} has no reference answer"
     return (
-        f"  ★ is the reference answer: place {place} of {len(grades)} (reciprocal rank {1 / place:.2f}; "
-        f"random order {chance:.2f})\n"
+        f"{found}\n"
         f"  {usage.calls} steps, {usage.prompt_tokens} prompt tokens of which {usage.reused_tokens} were reused, "
         f"{usage.repaired_steps} repaired, {usage.failed_steps} failed, {usage.seconds * 1000:.0f} ms"
     )

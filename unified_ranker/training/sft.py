@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from unified_ranker.backends.tokenizer import TokenizerTools
+from unified_ranker.backends.tokenizer import TokenizerTools, load_tokenizer
 from unified_ranker.errors import DataError, RecipeError
 from unified_ranker.model_settings import ModelSettings, read_settings, write_settings
 from unified_ranker.prompts import PromptWriter, choose_labels, load_template
@@ -92,6 +92,9 @@ class Trainer:
 
     def _split(self, task: str, split: str) -> list[RankingExample]:
         examples = list(read_split(self.data, task, split))
+        if split == "train":
+            # A list in which all are equal teaches nothing.
+            examples = [e for e in examples if len({e.grade(c.id) for c in e.candidates}) > 1]
         if split == "train" and not examples:
             raise DataError(
                 f"task {task!r} has no training lists in {str(self.data / task)!r}; leave it out of the recipe's tasks"
@@ -103,11 +106,11 @@ class Trainer:
         if self.architecture is not None:
             names = label_names(self.architecture.labels)
             return make_tokenizer(self.architecture.labels), names, self.architecture.context
-        from transformers import AutoConfig, AutoTokenizer
+        from transformers import AutoConfig
 
         source = self.recipe.model.source
         context = int(AutoConfig.from_pretrained(source).max_position_embeddings)
-        return AutoTokenizer.from_pretrained(source), read_settings(source).labels, context
+        return load_tokenizer(source), read_settings(source).labels, context
 
     def _start(self, on_log: Callable[[dict[str, Any]], None] | None) -> Any:
         if self.architecture is None:
@@ -200,8 +203,7 @@ class Trainer:
         tasks, methods = self.recipe.tasks, self.recipe.methods
         task = self.rng.choices(list(self.train), [tasks[name] for name in self.train])[0]
         method = self.rng.choices(list(methods), list(methods.values()))[0]
-        example = self.rng.choice(self.train[task])
-        return self._encode(example, method)
+        return self._encode(self.rng.choice(self.train[task]), method)
 
     def loss(self, batch: list[Encoded]) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of a batch and its parts.
@@ -223,40 +225,21 @@ class Trainer:
             head = head.detach()
         parts: dict[str, float] = {}
 
-        rows = [(row, step) for row, entry in enumerate(batch) for step in entry.steps]
-        hidden = out.last_hidden_state[[row for row, _ in rows], [step.position for _, step in rows]]
-        most = max(len(step.in_play) for _, step in rows)
-        in_play = torch.tensor(
-            [[*step.in_play, *[0] * (most - len(step.in_play))] for _, step in rows], device=self.device
-        )
-        mask = torch.tensor(
-            [[True] * len(step.in_play) + [False] * (most - len(step.in_play)) for _, step in rows], device=self.device
-        )
-        right = torch.tensor(
-            [
-                [token in step.right for token in step.in_play] + [False] * (most - len(step.in_play))
-                for _, step in rows
-            ],
-            device=self.device,
-        )
-        target = right / right.sum(-1, keepdim=True)
-        logits = torch.einsum("rd,rkd->rk", hidden, head[in_play]).float().masked_fill(~mask, -1e9)
-        entropy = right.sum(-1).float().log()
-        labels = (-(target * logits.log_softmax(-1)).sum(-1) - entropy).mean()
+        labels = self._label_loss(batch, out.last_hidden_state, head)
         parts["labels"] = float(labels.detach())
         total = labels
 
         if weights.vocabulary:
             picked = [(row, self.rng.choice(entry.steps)) for row, entry in enumerate(batch) if entry.steps]
-            soft = out.last_hidden_state[[row for row, _ in picked], [step.position for _, step in picked]] @ head.T
-            soft_loss = torch.stack(
-                [
+            vocabulary = out.last_hidden_state.sum() * 0.0
+            if picked:
+                soft = out.last_hidden_state[[row for row, _ in picked], [step.position for _, step in picked]] @ head.T
+                losses = [
                     -line.float().log_softmax(-1)[list(step.right)].mean() - math.log(len(step.right))
                     for line, (_, step) in zip(soft, picked, strict=True)
                 ]
-            ).mean()
+                vocabulary = torch.stack(losses).mean()
             spots = [(row, *spot) for row, entry in enumerate(batch) for spot in entry.hard]
-            vocabulary = soft_loss
             if spots:
                 hard = out.last_hidden_state[[row for row, _, _ in spots], [place for _, place, _ in spots]] @ head.T
                 wanted = torch.tensor([token for *_, token in spots], device=self.device)
@@ -282,6 +265,32 @@ class Trainer:
             parts["readout_top"] = sum(tops) / len(tops)
             total = total + weights.readout * readout
         return total, parts
+
+    def _label_loss(self, batch: list[Encoded], states: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+        """Return the cross-entropy of the labels in play against those that are right, above the best attainable."""
+        rows = [(row, step) for row, entry in enumerate(batch) for step in entry.steps]
+        if not rows:
+            # Every list of the batch is one of equals.
+            return states.sum() * 0.0
+        hidden = states[[row for row, _ in rows], [step.position for _, step in rows]]
+        most = max(len(step.in_play) for _, step in rows)
+        in_play = torch.tensor(
+            [[*step.in_play, *[0] * (most - len(step.in_play))] for _, step in rows], device=self.device
+        )
+        mask = torch.tensor(
+            [[True] * len(step.in_play) + [False] * (most - len(step.in_play)) for _, step in rows], device=self.device
+        )
+        right = torch.tensor(
+            [
+                [token in step.right for token in step.in_play] + [False] * (most - len(step.in_play))
+                for _, step in rows
+            ],
+            device=self.device,
+        )
+        target = right / right.sum(-1, keepdim=True)
+        logits = torch.einsum("rd,rkd->rk", hidden, head[in_play]).float().masked_fill(~mask, -1e9)
+        entropy = right.sum(-1).float().log()
+        return (-(target * logits.log_softmax(-1)).sum(-1) - entropy).mean()
 
     def run(self) -> Path:
         """Train to the end, going on from the last checkpoint of ``out`` where there is one.
@@ -417,6 +426,15 @@ class Trainer:
         self.rng.setstate(state["rng"])
         torch.set_rng_state(state["torch"].cpu())
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
+        self._cut_log()
+
+    def _cut_log(self) -> None:
+        """Drop what was logged after the checkpoint: the run goes through it again."""
+        log = self.out / "log.jsonl"
+        if log.is_file():
+            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.step]
+            log.write_text("".join(kept), encoding="utf-8")
 
     def export(self, folder: Path) -> Path:
         """Write a plain transformers folder, in bfloat16, with ``ranker.json`` and the recipe.

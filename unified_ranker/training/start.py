@@ -76,10 +76,20 @@ class Architecture:
     def __post_init__(self) -> None:
         if self.layers < 3:
             raise RecipeError(f"model.layers={self.layers} must be ≥ 3: gathering, comparing and pointing layers")
-        if self.hidden_size % self.heads:
-            raise RecipeError(f"model.hidden_size={self.hidden_size} must be a multiple of heads={self.heads}")
+        if self.labels < 1:
+            raise RecipeError(f"model.labels={self.labels} must be ≥ 1")
+        if self.heads < 1 or self.hidden_size % self.heads:
+            raise RecipeError(
+                f"model.hidden_size={self.hidden_size} must be a multiple of heads={self.heads}, which is ≥ 1"
+            )
         if self.head_size < 64 or self.head_size % 2:
             raise RecipeError(f"model.hidden_size/heads={self.head_size} must be even and ≥ 64")
+        if self.content - 1 < self.heads * len(self.slow):
+            raise RecipeError(
+                f"model.hidden_size={self.hidden_size} with heads={self.heads} leaves {self.content} "
+                "dimensions for what words "
+                f"mean, and {self.heads * len(self.slow) + 1} are compared; take more heads or a larger width"
+            )
 
     @property
     def head_size(self) -> int:

@@ -46,6 +46,8 @@ def bags_of(encoded: Encoded, *, mark: int, sharpness: float) -> Bags:
 def readout_target(grades: Sequence[float], sharpness: float) -> tuple[float, ...]:
     """Turn grades into a distribution: ``exp(sharpness · grade / best) - 1``, normalised; the best takes most of it."""
     best = max(grades)
+    if best == min(grades):
+        return tuple(1 / len(grades) for _ in grades)
     raw = torch.expm1(sharpness * torch.tensor(list(grades), dtype=torch.float64) / best)
     return tuple((raw / raw.sum()).tolist())
 

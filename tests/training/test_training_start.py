@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from invented_lists import encoded
+from transformers import AutoTokenizer, Qwen2ForCausalLM
+
+from unified_ranker.backends.tokenizer import TokenizerTools
+from unified_ranker.errors import RecipeError
+from unified_ranker.schema.types import Candidate, RankingExample
+from unified_ranker.training.encode import Encoded
+from unified_ranker.training.recipe import load_recipe
+from unified_ranker.training.start import Architecture, label_codes, make_model
+from unified_ranker.training.tokenizer import END, LIST, ROLES, label_names, make_tokenizer
+
+SMALL = Architecture(hidden_size=256, layers=3, heads=4, intermediate_size=128, context=1024, labels=30)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: Any) -> Any:
+    return make_model(SMALL, tokenizer, seed=0).eval()
+
+
+@pytest.fixture(scope="module")
+def words(tokenizer: Any) -> list[str]:
+    """Return whole words of the vocabulary that are one token each."""
+    plain = [word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha() and len(word) > 3]
+    return sorted(plain)
+
+
+@torch.no_grad()
+def hidden_states(model: Any, tokens: tuple[int, ...]) -> list[torch.Tensor]:
+    out = model.model(input_ids=torch.tensor([tokens]), output_hidden_states=True)
+    return [states[0] for states in out.hidden_states]
+
+
+def random_list(rng: random.Random, words: list[str], *, size: int, overlap: bool = False) -> RankingExample:
+    query = rng.sample(words, 8)
+    texts = [rng.sample(words, 8) for _ in range(size)]
+    if overlap:
+        texts[0] = [*query[:4], *rng.sample(words, 4)]
+    return RankingExample(
+        id="random",
+        query=" ".join(query),
+        candidates=tuple(Candidate(id=str(i), text=" ".join(text)) for i, text in enumerate(texts)),
+        relevance={"0": 1.0},
+    )
+
+
+def tools_labels(tools: TokenizerTools) -> list[int]:
+    return list(tools.tokenizer.convert_tokens_to_ids(list(tools.labels)))
+
+
+def relevance_at_labels(model: Any, sequence: Encoded) -> torch.Tensor:
+    before_last = hidden_states(model, sequence.tokens[: sequence.prompt_length])[-2]
+    return before_last[[place for place, _ in sequence.candidates], SMALL.relevance]
+
+
+def test_the_vocabulary_is_as_long_as_the_tokenizer(model: Any, tokenizer: Any) -> None:
+    assert model.config.vocab_size == len(tokenizer) == model.get_input_embeddings().weight.shape[0]
+
+
+@pytest.mark.parametrize("label", [*label_names(30), END, LIST, *(f"<|{role}|>" for role in ROLES)])
+def test_a_label_or_mark_is_a_single_token_wherever_it_stands(tokenizer: Any, label: str) -> None:
+    number = tokenizer.convert_tokens_to_ids(label)
+    for text in (label, f"red{label}blue", f"red {label} blue"):
+        found = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert found.count(number) == 1
+        assert len(found) == 1 + len(tokenizer(text.replace(label, " "), add_special_tokens=False)["input_ids"])
+
+
+def test_labels_survive_decoding_that_drops_special_tokens(tokenizer: Any) -> None:
+    ids = tokenizer.convert_tokens_to_ids(["<3>", END])
+    assert tokenizer.decode(ids, skip_special_tokens=True).strip() == "<3>"
+
+
+def test_a_saved_tokenizer_reads_alike(tokenizer: Any, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    chat = [{"role": "user", "content": f"red wine {LIST} a<1> b<2> worst first"}]
+    for made in (tokenizer, again):
+        assert made.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == (
+            f"<|user|>red wine {LIST} a<1> b<2> worst first<|end|><|assistant|>"
+        )
+    text = f"<|user|>Red wine {LIST} naïve <1> b<2><|end|>"
+    assert again(text, add_special_tokens=False)["input_ids"] == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert again.eos_token == END
+
+
+@pytest.mark.parametrize(("count", "size", "most"), [(30, 64, 0.15), (100, 64, 0.25), (10, 64, 0.1)])
+def test_label_codes_are_nearly_orthogonal_unit_vectors(count: int, size: int, most: float) -> None:
+    codes = label_codes(count, size, seed=0)
+    assert codes.shape == (count, size)
+    assert torch.allclose(codes.norm(dim=1), torch.ones(count), atol=1e-5)
+    assert float((codes @ codes.T - torch.eye(count)).abs().max()) < most
+    assert torch.equal(codes, label_codes(count, size, seed=0))
+    assert not torch.equal(codes, label_codes(count, size, seed=1))
+
+
+def test_no_layer_before_the_last_writes_label_identity(model: Any, tools: TokenizerTools, words: list[str]) -> None:
+    sequence = encoded(random_list(random.Random(0), words, size=8), tools)
+    places = [place for place, _ in sequence.candidates]
+    states = hidden_states(model, sequence.tokens)
+    assert len(states) == SMALL.layers + 1
+    identity = states[0][places][:, SMALL.identity]
+    assert float(identity.norm(dim=1).min()) > 1
+    for state in states[1:-1]:
+        assert torch.equal(state[places][:, SMALL.identity], identity)
+        assert not torch.equal(state[places][:, : SMALL.content], states[0][places][:, : SMALL.content])
+    others = [place for place in range(len(sequence.tokens)) if sequence.tokens[place] not in set(tools_labels(tools))]
+    for state in states[:-1]:
+        assert float(state[others][:, SMALL.identity].abs().max()) == 0
+
+
+def test_the_pointer_follows_relevance_before_any_training(model: Any, tools: TokenizerTools, words: list[str]) -> None:
+    rng, correlations = random.Random(0), []
+    for number in range(12):
+        sequence = encoded(random_list(rng, words, size=8), tools, seed=number)
+        prompt = sequence.tokens[: sequence.prompt_length]
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([prompt])).logits[0, -1]
+        chosen = [prompt[place] for place, _ in sequence.candidates]
+        pair = torch.stack([relevance_at_labels(model, sequence), -logits[chosen]])
+        correlations.append(float(torch.corrcoef(pair)[0, 1]))
+    assert sum(correlations) / len(correlations) > 0.8
+
+
+def test_labels_of_the_list_come_before_the_other_labels(model: Any, tools: TokenizerTools, words: list[str]) -> None:
+    sequence = encoded(random_list(random.Random(1), words, size=5), tools)
+    prompt = sequence.tokens[: sequence.prompt_length]
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([prompt])).logits[0, -1]
+    shown = {prompt[place] for place, _ in sequence.candidates}
+    hidden_labels = [token for token in tools_labels(tools) if token not in shown]
+    assert float(logits[sorted(shown)].mean()) > float(logits[hidden_labels].mean())
+
+
+def test_a_candidate_with_words_of_the_query_is_more_relevant_than_others(
+    model: Any, tools: TokenizerTools, words: list[str]
+) -> None:
+    rng, first = random.Random(0), 0
+    for number in range(12):
+        sequence = encoded(random_list(rng, words, size=6, overlap=True), tools, seed=number)
+        best = [grade for _, grade in sequence.candidates].index(1.0)
+        first += int(relevance_at_labels(model, sequence).argmax()) == best
+    assert first >= 10
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"layers": 2},
+        {"hidden_size": 250},
+        {"hidden_size": 128, "heads": 4},
+        {"hidden_size": 260, "heads": 4},
+        {"heads": 0},
+        {"hidden_size": 64, "heads": 1},
+    ],
+    ids=str,
+)
+def test_sizes_that_have_no_room_for_the_layout_are_refused(tokenizer: Any, sizes: dict[str, int]) -> None:
+    with pytest.raises(RecipeError):
+        make_model(Architecture(**{"labels": 30, "intermediate_size": 32, **sizes}), tokenizer, seed=0)
+
+
+@pytest.mark.parametrize("shape", [(100, 10), (100_000, 188)])
+def test_words_of_another_shape_are_refused(tokenizer: Any, shape: tuple[int, int]) -> None:
+    with pytest.raises(RecipeError, match="do not fit"):
+        make_model(SMALL, tokenizer, seed=0, words=torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "heads", "layers"), [(192, 3, 3), (384, 6, 5), (128, 2, 3), (256, 2, 3), (128, 1, 3)]
+)
+def test_other_sizes_are_laid_out_or_refused(tokenizer: Any, hidden: int, heads: int, layers: int) -> None:
+    try:
+        sizes = Architecture(hidden_size=hidden, heads=heads, layers=layers, intermediate_size=32, labels=30)
+        model = make_model(sizes, tokenizer, seed=0)
+    except RecipeError:
+        assert hidden // heads != 64 or hidden < 192, "the smallest heads must be possible"
+        return
+    with torch.no_grad():
+        assert bool(model(input_ids=torch.tensor([[5, 6, 7]])).logits.isfinite().all())
+
+
+def test_given_words_start_the_vocabulary_and_leave_labels_alone(tokenizer: Any, model: Any) -> None:
+    given = torch.nn.functional.normalize(torch.ones(1000, SMALL.content), dim=1)
+    made = make_model(SMALL, tokenizer, seed=0, words=given).get_input_embeddings().weight
+    assert torch.allclose(made[:1000, : SMALL.content].norm(dim=1), torch.tensor(16.0))
+    rows = tokenizer.convert_tokens_to_ids(list(label_names(30)))
+    assert torch.equal(made[rows], model.get_input_embeddings().weight[rows])
+
+
+def test_the_same_seed_makes_the_same_model(tokenizer: Any, model: Any) -> None:
+    again = make_model(SMALL, tokenizer, seed=0).state_dict()
+    assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_saved_model_is_a_plain_qwen2_with_equal_logits(
+    model: Any, tools: TokenizerTools, words: list[str], tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path)
+    again = Qwen2ForCausalLM.from_pretrained(tmp_path).eval()
+    ids = torch.tensor([encoded(random_list(random.Random(2), words, size=4), tools).tokens])
+    with torch.no_grad():
+        assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
+    assert again.generation_config.eos_token_id == tools.tokenizer.eos_token_id
+
+
+def test_the_embedded_model_has_at_most_25_million_parameters() -> None:
+    sizes = Architecture(**load_recipe("embedded").model.architecture)
+    model = make_model(sizes, make_tokenizer(sizes.labels), seed=0)
+    assert model.num_parameters() <= 25_000_000
