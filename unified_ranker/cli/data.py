@@ -162,10 +162,13 @@ def _table(columns: list[str], rows: list[dict[str, Any]]) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*(Column(column, overflow="fold", no_wrap=column == columns[0]) for column in columns))
+    wrapped = ("title", "source", "sources", "licence")
+    table = Table(*(Column(column, overflow="fold", no_wrap=column not in wrapped) for column in columns))
     for row in rows:
         # Cells of data are no markup.
         table.add_row(*(Text(str(row[column])) for column in columns))
     console = Console()
-    # A pipe or a file has no width; there no row is broken.
-    console.print(table, width=None if console.is_terminal else 400)
+    if not console.is_terminal:
+        # A pipe or a file has no width of its own; there no row is broken.
+        console = Console(width=max(console.width, 400))
+    console.print(table)
