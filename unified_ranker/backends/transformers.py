@@ -7,6 +7,7 @@ cache is kept between calls, so that each step of an ``append`` elimination comp
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -168,18 +169,14 @@ class TransformersBackend:
         for group in groups:
             rows = [row for row, session in enumerate(group.sessions) if session in waiting]
             fitting = [row for row in rows if _extends(prompts[waiting[group.sessions[row]]].tokens, group.tokens[row])]
-            lengths = {len(prompts[waiting[group.sessions[row]]].tokens) - len(group.tokens[row]) for row in fitting}
             if not rows:
                 # Nobody asked for it this time: its queries wait for others of their own.
                 self._groups.append(group)
                 continue
-            # Rows of one batch take the same number of new tokens; others start afresh.
-            size = (
-                max(lengths, key=lambda n: sum(self._new(prompts, waiting, group, row) == n for row in fitting))
-                if lengths
-                else 0
-            )
-            chosen = [row for row in fitting if self._new(prompts, waiting, group, row) == size]
+            # Rows of one batch take the same number of new tokens, the most common; others start afresh.
+            new = {row: len(prompts[waiting[group.sessions[row]]].tokens) - len(group.tokens[row]) for row in fitting}
+            size = Counter(new.values()).most_common(1)[0][0] if new else 0
+            chosen = [row for row in fitting if new[row] == size]
             if chosen:
                 indices = [waiting[group.sessions[row]] for row in chosen]
                 left -= set(indices)
@@ -196,10 +193,6 @@ class TransformersBackend:
             batch.append(i)
         if batch:
             yield batch, None
-
-    @staticmethod
-    def _new(prompts: list[_Prompt], waiting: dict[str, int], group: _Group, row: int) -> int:
-        return len(prompts[waiting[group.sessions[row]]].tokens) - len(group.tokens[row])
 
     def _answer(self, prompts: list[_Prompt], group: _Group | None) -> tuple[list[Completion], _Group | None]:
         device = self.model.device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from unified_ranker.errors import OptionError, PromptTooLongError, TemplateError
 from unified_ranker.exchange import Message, TextTools
@@ -15,6 +16,12 @@ from unified_ranker.schema.types import Candidate, RankingExample, Usage
 # Below this many tokens a text says nothing any more: the list does not fit.
 MIN_CANDIDATE_TOKENS = 4
 MIN_QUERY_TOKENS = 16
+
+
+@lru_cache(maxsize=64)
+def _placeholders_of(candidate: str) -> frozenset[str]:
+    # Asked for every candidate of every prompt; a template's line never changes.
+    return frozenset(placeholders(candidate, where="candidate"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +89,9 @@ class PromptWriter:
             )
         instruction = template.instruction(form) if template.instructions else ""
         limits, cut_tokens = template.limits, 0
-        query = self._shorten(self._clean(example.query), limits.query_tokens)
-        cut_query = query != self._clean(example.query)
+        asked = self._clean(example.query)
+        query = self._shorten(asked, limits.query_tokens)
+        cut_query = query != asked
         history = [self._clean(entry) for entry in example.context]
         kept = history[-limits.history :] if limits.history else history
         kept = [self._shorten(entry, limits.history_tokens) for entry in kept]
@@ -152,8 +160,8 @@ class PromptWriter:
         return f"{title}: {text}" if title and text else title or text
 
     @property
-    def _placeholders(self) -> set[str]:
-        return placeholders(self.template.candidate, where="candidate")
+    def _placeholders(self) -> frozenset[str]:
+        return _placeholders_of(self.template.candidate)
 
     def _line(self, entry: Listed, text: str) -> str:
         # A template that shows both keeps the title whole; one that shows the title alone may have to cut it.

@@ -85,7 +85,7 @@ class Trainer:
             for method in recipe.methods
             for domain in DOMAINS
         }
-        self.model = self._start(on_log).to(self.device, DTYPES[recipe.model.dtype]).train()
+        self.model = self._start().to(self.device, DTYPES[recipe.model.dtype]).train()
         self.optimizer = self._optimizer()
         self.average: dict[str, torch.Tensor] = {}
         self._pending: list[list[Encoded]] = []
@@ -112,7 +112,7 @@ class Trainer:
         context = int(AutoConfig.from_pretrained(source).max_position_embeddings)
         return load_tokenizer(source), read_settings(source).labels, context
 
-    def _start(self, on_log: Callable[[dict[str, Any]], None] | None) -> Any:
+    def _start(self) -> Any:
         if self.architecture is None:
             from transformers import AutoModelForCausalLM
 
@@ -123,10 +123,10 @@ class Trainer:
         if fresh and self.recipe.model.embeddings == "minilm":
             words = minilm_embeddings(self.architecture.content)
         if fresh and words is not None and self.recipe.words.passes:
-            words = self._warm_words(words, on_log)
+            words = self._warm_words(words)
         return make_model(self.architecture, self.tokenizer, seed=self.recipe.seed, words=words)
 
-    def _warm_words(self, words: torch.Tensor, on_log: Callable[[dict[str, Any]], None] | None) -> torch.Tensor:
+    def _warm_words(self, words: torch.Tensor) -> torch.Tensor:
         assert self.architecture is not None
         mark = self.tokenizer.convert_tokens_to_ids(LIST)
         lists = [
@@ -142,7 +142,7 @@ class Trainer:
             passes=part.passes,
             learning_rate=part.learning_rate,
             seed=self.recipe.seed,
-            on_log=lambda record: self._log({"kind": "words", **record}, on_log),
+            on_log=lambda record: self._log({"kind": "words", **record}),
         )
 
     def _encode(self, example: RankingExample, method: str) -> Encoded:
@@ -321,10 +321,10 @@ class Trainer:
             done = self.tokens >= recipe.tokens
             if self.step % 50 == 0 or done:
                 means = {key: sum(entry[key] for entry in window) / len(window) for key in window[0]}
-                self._log({"kind": "train", **means, "rate": share}, self.on_log)
+                self._log({"kind": "train", **means, "rate": share})
                 window = []
             if _passed(earlier, self.tokens, recipe.validate_every) or done:
-                self._log({"kind": "validation", **self.validate()}, self.on_log)
+                self._log({"kind": "validation", **self.validate()})
             if _passed(earlier, self.tokens, recipe.checkpoint_every) or done:
                 self._save()
         return self.export(self.out / "model")
@@ -351,12 +351,12 @@ class Trainer:
             else:
                 self.average[name].lerp_(value, 1 - decay)
 
-    def _log(self, record: Mapping[str, Any], on_log: Callable[[dict[str, Any]], None] | None) -> None:
+    def _log(self, record: Mapping[str, Any]) -> None:
         line = {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 1), **_rounded(record)}
         with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if on_log is not None:
-            on_log(line)
+        if self.on_log is not None:
+            self.on_log(line)
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return self.average if self.average else self.model.state_dict()
