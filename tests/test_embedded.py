@@ -69,8 +69,8 @@ def test_it_is_small() -> None:
 
 
 def test_its_architecture_is_one_that_others_run(config: dict[str, Any]) -> None:
-    assert config["architectures"] == ["Qwen2ForCausalLM"]
-    assert config["model_type"] == "qwen2"
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    assert config["model_type"] == "llama"
     assert "auto_map" not in config
 
 
@@ -78,7 +78,7 @@ def test_it_loads_without_this_package(config: dict[str, Any]) -> None:
     from transformers import AutoModelForCausalLM
 
     model, report = AutoModelForCausalLM.from_pretrained(FOLDER, output_loading_info=True)
-    assert type(model).__name__ == "Qwen2ForCausalLM"
+    assert type(model).__name__ == "LlamaForCausalLM"
     assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
     assert model.num_parameters() <= 25_000_000
 

@@ -14,7 +14,7 @@ import torch
 import yaml
 from invented_lists import make_lists, tiny_recipe, tiny_record, write_task
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from unified_ranker import Ranker
 from unified_ranker.errors import DataError, MissingSourceError, RecipeError
@@ -130,7 +130,7 @@ def test_the_log_says_what_happened(run: Run) -> None:
 
 def test_the_trained_folder_is_a_plain_model(run: Run) -> None:
     model = AutoModelForCausalLM.from_pretrained(run.model)
-    assert type(model) is Qwen2ForCausalLM
+    assert type(model) is LlamaForCausalLM
     assert {value.dtype for value in load_file(run.model / "model.safetensors").values()} == {torch.bfloat16}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from invented_lists import encoded
-from transformers import AutoTokenizer, Qwen2ForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from unified_ranker.backends.tokenizer import TokenizerTools
 from unified_ranker.errors import RecipeError
@@ -143,11 +143,12 @@ def test_a_candidate_with_words_of_the_query_is_more_relevant_than_others(
     model: Any, tools: TokenizerTools, words: list[str]
 ) -> None:
     rng, first = random.Random(0), 0
-    for number in range(12):
+    for number in range(30):
         sequence = encoded(random_list(rng, words, size=6, overlap=True), tools, seed=number)
         best = [grade for _, grade in sequence.candidates].index(1.0)
         first += int(relevance_at_labels(model, sequence).argmax()) == best
-    assert first >= 10
+    # Chance is 5 of 30; seeds 0 to 4 of the start give 21 to 25.
+    assert first >= 17
 
 
 @pytest.mark.parametrize(
@@ -200,11 +201,11 @@ def test_the_same_seed_makes_the_same_model(tokenizer: Any, model: Any) -> None:
     assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())
 
 
-def test_a_saved_model_is_a_plain_qwen2_with_equal_logits(
+def test_a_saved_model_is_a_plain_llama_with_equal_logits(
     model: Any, tools: TokenizerTools, words: list[str], tmp_path: Path
 ) -> None:
     model.save_pretrained(tmp_path)
-    again = Qwen2ForCausalLM.from_pretrained(tmp_path).eval()
+    again = LlamaForCausalLM.from_pretrained(tmp_path).eval()
     ids = torch.tensor([encoded(random_list(random.Random(2), words, size=4), tools).tokens])
     with torch.no_grad():
         assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)

@@ -338,6 +338,7 @@ class Trainer:
         words[:, self.architecture.content :] = 0
         for layer in self.model.model.layers[:-1]:
             layer.self_attn.o_proj.weight.grad[self.architecture.identity] = 0
+            layer.self_attn.o_proj.bias.grad[self.architecture.identity] = 0
             layer.mlp.down_proj.weight.grad[self.architecture.identity] = 0
 
     def _update_average(self) -> None:

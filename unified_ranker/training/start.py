@@ -1,8 +1,8 @@
-"""Where a small model starts: a Qwen2 that is laid out so that ranking can be learned at once.
+"""Where a small model starts: a Llama that is laid out so that ranking can be learned at once.
 
 A small transformer from random numbers soon knows which candidate is relevant, but stays at chance for thousands of
 lists when it has to name that candidate's *label*: the pointer from the answer to the list does not form. This
-layout puts it there beforehand, in the weights of a plain Qwen2 model. The residual stream has dimensions of its own
+layout puts it there beforehand, in the weights of a plain Llama model. The residual stream has dimensions of its own
 for what words mean, for label identity, and for four flags: "the list begins here", "the prompt begins here", "this
 is a label", and relevance.
 
@@ -51,7 +51,7 @@ POINTER_HEADS = ((0.0, 1.5), (8.0, -2.0), (16.0, -1.0), (-8.0, 2.0))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """A small Qwen2.
+    """A small Llama with biases in its attention (those of Qwen2, and one at the output).
 
     Attributes:
         hidden_size: Width.
@@ -181,7 +181,7 @@ def minilm_embeddings(size: int) -> torch.Tensor:
 
 
 def make_model(architecture: Architecture, tokenizer: Any, *, seed: int, words: torch.Tensor | None = None) -> Any:
-    """Make the small Qwen2 in its starting layout.
+    """Make the small Llama in its starting layout.
 
     Args:
         architecture: Its sizes.
@@ -193,11 +193,14 @@ def make_model(architecture: Architecture, tokenizer: Any, *, seed: int, words: 
     Raises:
         RecipeError: ``words`` does not fit the vocabulary or the sizes.
     """
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
     codes = label_codes(architecture.labels, architecture.head_size, seed=seed)
-    config = Qwen2Config(
+    # Not Qwen2, of which this is a superset: AutoTokenizer, and with it vLLM and verl, rebuilds Qwen2's own tokenizer
+    # beside a Qwen2 model, whatever tokenizer lies there.
+    config = LlamaConfig(
+        attention_bias=True,
         vocab_size=len(tokenizer),
         hidden_size=architecture.hidden_size,
         intermediate_size=architecture.intermediate_size,
@@ -211,7 +214,7 @@ def make_model(architecture: Architecture, tokenizer: Any, *, seed: int, words: 
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
     )
-    model = Qwen2ForCausalLM(config)
+    model = LlamaForCausalLM(config)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     with torch.no_grad():
         _lay_out_embeddings(model, tokenizer, architecture, words, codes)
