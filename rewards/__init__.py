@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from unified_ranker.rewards.elimination import binary
-from unified_ranker.rewards.reward import Reward
+from unified_ranker.rewards.elimination import binary, graded
+from unified_ranker.rewards.permutation import permutation
+from unified_ranker.rewards.reward import Order, Removal, Reward
 
-__all__ = ["Reward", "binary"]
+__all__ = ["Order", "Removal", "Reward", "binary", "graded", "permutation"]

@@ -1,4 +1,4 @@
-"""What a reward function returns."""
+"""What a reward function is given and what it returns."""
 
 from __future__ import annotations
 
@@ -27,3 +27,29 @@ class Reward:
             0.5
         """
         return cls(sum(parts.values()), parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """One step of an elimination, as its reward sees it.
+
+    Attributes:
+        in_play: Ids of the candidates that stood at the start of the step.
+        removed: Id of the candidate that the reply itself removed; None where the reply failed, whatever the strategy
+            removed in its place.
+    """
+
+    in_play: tuple[str, ...]
+    removed: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A whole ranking, as its reward sees it.
+
+    Attributes:
+        named: Ids in the order in which the reply itself named them, best first; candidates that were added to make
+            it a permutation are not among them.
+    """
+
+    named: tuple[str, ...]

@@ -26,6 +26,8 @@ class Request:
         reply_prefix: What the assistant has already written; the model goes on from there.
         choices: If given, the reply is exactly one of these strings, and the completion carries the
             log-probability of each.
+        draws: How many of ``choices`` the reply holds, one after the other and none of them twice. With more than one,
+            each choice has to be a single token wherever it stands, and the reply is one decode.
         max_tokens: Most tokens to write.
         stop: Strings that end the reply; the one that did is part of the reply.
         temperature: 0 for the most likely token, else the sampling temperature.
@@ -39,6 +41,7 @@ class Request:
     messages: tuple[Message, ...]
     reply_prefix: str = ""
     choices: tuple[str, ...] = ()
+    draws: int = 1
     max_tokens: int = 16
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
@@ -55,11 +58,13 @@ class Completion:
     Attributes:
         text: What the model wrote after ``reply_prefix``.
         choice_logprobs: Log-probability of each of the request's choices, normalised over the choices; empty where a
-            choice takes several tokens, of which one forward pass tells only the first.
+            choice takes several tokens, of which one forward pass tells only the first. Of several draws, the first.
         prompt_tokens: Tokens before the reply, ``reply_prefix`` included.
         reused_tokens: Those of them that came from a cache.
         generated_tokens: Tokens written.
         finish_reason: ``"stop"`` or ``"length"`` (cut off by ``max_tokens``).
+        draw_logprobs: ``choice_logprobs`` of each draw, over the choices left to it; empty where the backend does not
+            tell.
     """
 
     text: str
@@ -68,6 +73,7 @@ class Completion:
     reused_tokens: int = 0
     generated_tokens: int = 0
     finish_reason: Literal["stop", "length"] = "stop"
+    draw_logprobs: tuple[Mapping[str, float], ...] = ()
 
 
 class TextTools(Protocol):

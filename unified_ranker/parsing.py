@@ -47,6 +47,7 @@ class ParsedOrder:
         unknown: Entries that are no label in play.
         reason: What was wrong, in words; empty for ``ok``.
         reasoning: The thoughts, where there are some.
+        well_formed: Whether the reply had the form that was asked for, whatever labels it named.
     """
 
     outcome: Outcome
@@ -57,6 +58,7 @@ class ParsedOrder:
     unknown: int = 0
     reason: str = ""
     reasoning: str = ""
+    well_formed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,9 @@ def _find_answer(reply: str, *, reasoning: bool) -> _Answer:
             return _Answer(answers[-1], "answer tags that were not asked for", "")
         return _Answer(reply, "", "")
     whole = _REASONED.match(reply)
-    if whole and "<answer>" not in whole["answer"] and "<think>" not in whole["think"]:
+    # Tags within what they enclose were repeated, or left open.
+    nested = whole and re.search(r"</?(?:think|answer)>", whole["think"] + whole["answer"])
+    if whole and not nested:
         return _Answer(whole["answer"], "", whole["think"].strip())
     thought = _THINK.search(reply)
     thinking = thought.group(1).strip() if thought else ""
@@ -228,4 +232,5 @@ def parse_order(reply: str, labels: Sequence[str], *, reasoning: bool = False, j
         unknown=unknown,
         reason="; ".join(flaws),
         reasoning=answer.reasoning,
+        well_formed=not (answer.complaint or entries.prose or recased),
     )

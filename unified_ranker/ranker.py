@@ -61,30 +61,16 @@ class Ranker:
         style: str | None = None,
         template: str | Path | None = None,
         token_budget: int | None = None,
+        settings: ModelSettings | None = None,
         **options: Any,
     ) -> None:
-        settings = ModelSettings()
         if backend is None:
             from unified_ranker.backends import load_backend
 
             path = embedded_path()
-            settings = read_settings(path)
+            settings = settings or read_settings(path)
             backend = load_backend("transformers", str(path))
-        self._setup(
-            backend, settings, method=method, style=style, template=template, token_budget=token_budget, options=options
-        )
-
-    def _setup(
-        self,
-        backend: Backend,
-        settings: ModelSettings,
-        *,
-        method: str | None,
-        style: str | None,
-        template: str | Path | None,
-        token_budget: int | None,
-        options: dict[str, Any],
-    ) -> None:
+        settings = settings or ModelSettings()
         self.backend = backend
         self.method = method or settings.method
         self.style = style or settings.style
@@ -142,17 +128,15 @@ class Ranker:
         source = str(name_or_path) if name_or_path is not None else str(embedded_path())
         given = {"revision": revision, "dtype": dtype, "device": device, "batch_tokens": batch_tokens}
         loaded = load_backend(backend, source, **{key: value for key, value in given.items() if value is not None})
-        ranker = cls.__new__(cls)
-        ranker._setup(
+        return cls(
             loaded,
-            read_settings(source, revision=revision),
+            settings=read_settings(source, revision=revision),
             method=method,
             style=style,
             template=template,
             token_budget=token_budget,
-            options=options,
+            **options,
         )
-        return ranker
 
     def strategy(self, domain: str) -> Strategy:
         """Return the strategy as it is set up for a domain.

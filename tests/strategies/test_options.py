@@ -42,11 +42,13 @@ CHANGES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
     "retries": (4, {"on_error": "retry"}, None),
     "unguided": (True, {}, "choices"),
     "layout": ("rounds", {}, "session"),
+    "max_steps": (2, {"style": "compact", "permute": True}, "draws"),
+    "permute": (True, {"style": "compact"}, "draws"),
     "style": ("compact", {}, "messages"),
     "template": ("own.yaml", {}, "messages"),
     "token_budget": (150, {}, "messages"),
 }
-ONLY_ELIMINATION = {"layout", "unguided"}
+ONLY_ELIMINATION = {"layout", "unguided", "max_steps"}
 
 
 def test_no_option_is_forgotten_here() -> None:

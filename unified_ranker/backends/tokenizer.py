@@ -141,3 +141,20 @@ class TokenizerTools:
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens; labels are kept even where the tokenizer calls them special."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+
+def check_draws(request: Request, tools: TokenizerTools) -> None:
+    """Check a request for several draws.
+
+    Raises:
+        BackendError: a choice is not a single token, or there are fewer choices than draws.
+    """
+    different = len(set(request.choices))
+    if request.draws > different:
+        raise BackendError(f"{request.draws} draws from {different} different choices; none can be drawn twice")
+    if tools.spells_longer(request):
+        long = next(c for c in request.choices if len(tools.spell(c, after=request.reply_prefix)) > 1)
+        raise BackendError(
+            f"choice {long!r} is not a single token of this model, so that an order cannot be one decode; "
+            "use permute=False"
+        )

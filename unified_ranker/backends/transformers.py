@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.utils import logging as transformers_logging
 
-from unified_ranker.backends.tokenizer import TokenizerTools, load_tokenizer
+from unified_ranker.backends.tokenizer import TokenizerTools, check_draws, load_tokenizer
 from unified_ranker.errors import BackendError, OptionError, unknown_choice
 from unified_ranker.exchange import Completion, Request
 from unified_ranker.model_settings import read_settings
@@ -133,7 +133,10 @@ class TransformersBackend:
             _Prompt(request, self._tools.prompt_ids(request.messages, request.reply_prefix)) for request in requests
         ]
         for prompt in prompts:
-            needed = len(prompt.tokens) + (1 if prompt.request.choices else prompt.request.max_tokens)
+            asked = prompt.request
+            if asked.draws > 1:
+                check_draws(asked, self._tools)
+            needed = len(prompt.tokens) + (asked.draws if asked.choices else asked.max_tokens)
             if needed > self._tools.context_tokens:
                 raise BackendError(
                     f"a prompt of {len(prompt.tokens)} tokens and its reply take {needed} of "
@@ -213,7 +216,9 @@ class TransformersBackend:
         keep = [row for row, p in enumerate(prompts) if p.request.session and not p.request.last]
         # The cache of the prompt is kept as it is before the reply: generating may go on in it, so it is taken aside
         # first.
-        free = any(not p.request.choices or self._tools.spells_longer(p.request) for p in prompts)
+        free = any(
+            not p.request.choices or p.request.draws > 1 or self._tools.spells_longer(p.request) for p in prompts
+        )
         kept: _Group | None = None
         if keep:
             whole = _Group([p.request.session for p in prompts], [p.tokens for p in prompts], cache, mask)
@@ -222,7 +227,8 @@ class TransformersBackend:
         return [
             Completion(
                 text=text,
-                choice_logprobs=logprobs,
+                choice_logprobs=logprobs[0] if logprobs else {},
+                draw_logprobs=tuple(logprobs),
                 prompt_tokens=len(p.tokens),
                 reused_tokens=old,
                 generated_tokens=count,
@@ -246,7 +252,7 @@ class TransformersBackend:
 
     def _decode(
         self, prompts: list[_Prompt], logits: torch.Tensor, mask: torch.Tensor, cache: DynamicCache
-    ) -> list[tuple[str, dict[str, float], int, bool]]:
+    ) -> list[tuple[str, list[dict[str, float]], int, bool]]:
         """Write the replies, given the logits of their first token."""
         rows = [_Row(prompt.request, self._tools, self._ends) for prompt in prompts]
         while True:
@@ -268,7 +274,7 @@ class _Row:
         self.ends = ends
         self.tokens: list[int] = []
         self.text = ""
-        self.logprobs: dict[str, float] = {}
+        self.logprobs: list[dict[str, float]] = []
         self.done = False
         self.cut = False
         self._spelled = {choice: tools.spell(choice, after=request.reply_prefix) for choice in request.choices}
@@ -282,8 +288,21 @@ class _Row:
         """Take the next token; a row that is done keeps its place with a token nobody reads."""
         if self.done:
             return self.tools.pad_id
-        token = self._choose_choice(logits) if self.request.choices else self._choose_free(logits)
-        return token
+        if self.request.draws > 1:
+            return self._draw(logits)
+        return self._choose_choice(logits) if self.request.choices else self._choose_free(logits)
+
+    def _draw(self, logits: torch.Tensor) -> int:
+        """Take one of the choices that are left; each is a single token."""
+        left = sorted(self._open, key=lambda choice: self._spelled[choice][0])
+        allowed = logits[[self._spelled[choice][0] for choice in left]]
+        self.logprobs.append(dict(zip(left, allowed.log_softmax(-1).tolist(), strict=True)))
+        chosen = left[self._pick(allowed)]
+        self._open.discard(chosen)
+        self.tokens.append(self._spelled[chosen][0])
+        self.text += chosen
+        self.done = len(self.tokens) == self.request.draws
+        return self.tokens[-1]
 
     def _choose_choice(self, logits: torch.Tensor) -> int:
         place = len(self.tokens)
@@ -292,7 +311,7 @@ class _Row:
             self._scores[choice] += float(logprobs[self._spelled[choice][place]])
         if place == 0 and all(len(tokens) == 1 for tokens in self._spelled.values()):
             total = torch.logsumexp(torch.tensor(list(self._scores.values())), 0)
-            self.logprobs = {choice: score - float(total) for choice, score in self._scores.items()}
+            self.logprobs = [{choice: score - float(total) for choice, score in self._scores.items()}]
         allowed = sorted({self._spelled[choice][place] for choice in self._open})
         token = allowed[self._pick(logits[allowed])]
         self.tokens.append(token)

@@ -1,4 +1,4 @@
-"""``unified-ranker train``: supervised fine-tuning by recipe."""
+"""``unified-ranker train``: supervised fine-tuning and reinforcement learning by recipe, and exporting."""
 
 from __future__ import annotations
 
@@ -42,6 +42,54 @@ def sft(
     folder = trainer.run()
     draw_curve(out / "log.jsonl", out / "curve.png")
     print(folder)
+
+
+@app.command()
+def rl(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="key=value, such as steps=20, or a setting of verl: verl.actor_rollout_ref.actor.optim.lr=1e-5."
+        ),
+    ] = None,
+    recipe: Annotated[str, typer.Option("--recipe", help="Name of a recipe, or a .yaml file.")] = "iranker-tiny",
+    data: Annotated[Path, typer.Option("--data", help="Folder of built tasks.")] = Path("data"),
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run; resumed if it exists.")] = Path("runs/rl"),
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", help="A Ray cluster that runs already, such as auto or HOST:6379.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print verl's whole configuration and stop; nothing starts.")
+    ] = False,
+) -> None:
+    """Train a model by reinforcement learning with verl; writes OUT/model, OUT/summary.json and OUT/curve.png."""
+    from unified_ranker.training.rl.recipe import load_recipe
+
+    chosen = load_recipe(recipe, overrides or ())
+    if dry_run:
+        from unified_ranker.training.rl.launch import resolved
+
+        print(resolved(chosen, data=data, out=out, ray_address=ray_address))
+        return
+    from unified_ranker.training.rl.launch import run
+
+    summary = run(chosen, data=data, out=out, ray_address=ray_address, say=lambda line: print(line, flush=True))
+    before, after = summary["mrr_start"]["macro"], summary["mrr_end"]["macro"]
+    print(f"test MRR, mean over tasks: {before:.4f} before, {after:.4f} after ({after / before - 1:+.1%})")
+    print(out / "model")
+
+
+@app.command()
+def export(
+    checkpoints: Annotated[Path, typer.Argument(help="Folder of a run of train rl.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to write.")],
+    step: Annotated[int | None, typer.Option("--step", help="Step of the checkpoint; the last one by default.")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="float32 or bfloat16; that of the weights.")] = None,
+) -> None:
+    """Turn a verl checkpoint into a plain transformers folder."""
+    from unified_ranker.training.rl.export import export_run
+
+    print(export_run(checkpoints, to, step=step, dtype=dtype))
 
 
 def _say(record: dict[str, Any]) -> None:

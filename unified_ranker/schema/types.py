@@ -133,6 +133,7 @@ class Step:
         reasoning: The model's thoughts, where it was asked for them.
         logprobs: Log-probability of each candidate id as this step's answer, where the backend gives it.
         attempts: Requests this step took (more than 1 only with ``on_error="retry"``).
+        labels: Id of the candidate under each label in play, in the order of the list. Not written to files.
     """
 
     index: int
@@ -144,6 +145,7 @@ class Step:
     reasoning: str = ""
     logprobs: Mapping[str, float] = field(default_factory=dict)
     attempts: int = 1
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,22 @@ def label(candidates: Sequence[Candidate], tools: TextTools, separator: str) -> 
     return [Listed(name, candidate) for name, candidate in zip(labels, candidates, strict=True)]
 
 
+def check_permute(writer: PromptWriter, sampling: Sampling) -> None:
+    """Check that a whole order can be one decode in which no label stands twice.
+
+    Raises:
+        OptionError: naming the option that stands in the way.
+    """
+    if sampling.reasoning or sampling.unguided:
+        option = "reasoning" if sampling.reasoning else "unguided"
+        raise OptionError(f"permute=True restricts bare answers to labels; it does not go with {option}=True")
+    if writer.template.label_separator:
+        raise OptionError(
+            f"permute=True writes labels one after the other, but template {writer.template.name!r} separates them by "
+            f"{writer.template.label_separator!r}; use style='compact', or a template with label_separator: ''"
+        )
+
+
 def new_session() -> str:
     """Return a session name that no other request of this process has."""
     return f"session-{next(_sessions)}"
@@ -154,6 +170,7 @@ __all__ = [
     "PromptWriter",
     "Sampling",
     "Strategy",
+    "check_permute",
     "cost_of",
     "cost_of_outcome",
     "label",

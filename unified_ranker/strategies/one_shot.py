@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unified_ranker.exchange import Request
-from unified_ranker.parsing import parse_order
+from unified_ranker.parsing import ParsedOrder, parse_order
 from unified_ranker.prompts import PromptWriter
 from unified_ranker.schema.types import Ranking, RankingExample, Step, Usage, places_below
-from unified_ranker.strategies.base import Asking, Sampling, cost_of, cost_of_outcome, label, listing
+from unified_ranker.strategies.base import Asking, Sampling, check_permute, cost_of, cost_of_outcome, label, listing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +22,17 @@ class OneShot:
     Attributes:
         writer: Writes the prompt.
         sampling: How replies are drawn.
+        permute: Restrict the reply to an order in which each label stands once. Needs bare answers, labels of one
+            token and prompts without a separator between labels.
     """
 
     writer: PromptWriter
     sampling: Sampling = Sampling()
+    permute: bool = False
+
+    def __post_init__(self) -> None:
+        if self.permute:
+            check_permute(self.writer, self.sampling)
 
     @property
     def name(self) -> str:
@@ -36,6 +44,15 @@ class OneShot:
         """Which of the template's instructions is given."""
         return "reasoning" if self.sampling.reasoning else "direct"
 
+    def room(self, example: RankingExample) -> int:
+        """Return how many tokens the reply may take."""
+        if self.permute:
+            return len(example.candidates)
+        separator = self.writer.template.label_separator
+        answer = separator.join(entry.label for entry in label(example.candidates, self.writer.tools, separator))
+        # Twice the length of a perfect answer, so that a chatty one is repaired rather than cut off.
+        return self.sampling.reply_tokens(2 * self.writer.tools.count(answer) + 8)
+
     def rank(self, example: RankingExample) -> Asking:
         """Rank one example; see :class:`Strategy`."""
         shown = listing(example, self.sampling.shuffle_seed)
@@ -44,25 +61,25 @@ class OneShot:
         tools, sampling = self.writer.tools, self.sampling
         separator = self.writer.template.label_separator
         listed = label(shown, tools, separator)
-        # Twice the length of a perfect answer, so that a chatty one is repaired rather than cut off.
-        answer = separator.join(entry.label for entry in listed)
-        room = sampling.reply_tokens(2 * tools.count(answer) + 8)
+        room = self.room(example)
         written = self.writer.write(example, listed, form=self.form, room=room)
+        labels = tuple(entry.label for entry in listed)
         base = Request(
             messages=written.messages,
+            choices=labels if self.permute else (),
+            draws=len(labels) if self.permute else 1,
             max_tokens=room,
             stop=("</answer>",) if sampling.reasoning else (),
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=sampling.seed,
         )
-        labels = tuple(entry.label for entry in listed)
         usage, attempts = Usage(), 0
         while True:
             (completion,) = yield [sampling.attempt(base, attempts)]
             usage += cost_of(completion)
             attempts += 1
-            parsed = parse_order(completion.text, labels, reasoning=sampling.reasoning, joined=not separator)
+            parsed = self.parse(completion.text, labels)
             if parsed.outcome != "failed" or attempts >= sampling.attempts:
                 break
         sampling.check(parsed.outcome, example=example, step=0, reason=parsed.reason, reply=completion.text)
@@ -77,6 +94,7 @@ class OneShot:
             in_play=len(order),
             reasoning=parsed.reasoning,
             attempts=attempts,
+            labels={name: candidate.id for name, candidate in by_label.items()},
         )
         return Ranking(
             example_id=example.id,
@@ -86,3 +104,8 @@ class OneShot:
             usage=usage + written.cut + cost_of_outcome(parsed.outcome),
             method=self.name,
         )
+
+    def parse(self, reply: str, labels: Sequence[str]) -> ParsedOrder:
+        """Read the reply, given the labels in the order in which they were listed."""
+        joined = not self.writer.template.label_separator
+        return parse_order(reply, labels, reasoning=self.sampling.reasoning, joined=joined)

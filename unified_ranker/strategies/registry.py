@@ -31,8 +31,13 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "iranker": Method("elimination", Elimination, ("layout",), "eliminate the worst candidate step by step (IRanker)"),
-    "dranker": Method("one_shot", OneShot, (), "write the whole ranking in one reply (DRanker)"),
+    "iranker": Method(
+        "elimination",
+        Elimination,
+        ("layout", "permute", "max_steps"),
+        "eliminate the worst candidate step by step (IRanker)",
+    ),
+    "dranker": Method("one_shot", OneShot, ("permute",), "write the whole ranking in one reply (DRanker)"),
 }
 
 SAMPLING_OPTIONS = tuple(entry.name for entry in fields(Sampling))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from importlib.resources import files
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from unified_ranker.errors import OptionError, RecipeError, unknown_choice
+from unified_ranker.errors import OptionError, RecipeError
 from unified_ranker.strategies.registry import METHODS
 from unified_ranker.tasks.registry import task_named
+from unified_ranker.training.recipe_file import build, names_in, read_recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,11 +152,7 @@ _PARTS = {"model": ModelPart, "prompts": PromptPart, "words": WordsPart, "optimi
 
 def recipe_names() -> list[str]:
     """Return the recipes of the package."""
-    return sorted(
-        f.name.removesuffix(".yaml")
-        for f in (files("unified_ranker.training") / "recipes").iterdir()
-        if f.name.endswith(".yaml")
-    )
+    return names_in("unified_ranker.training")
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -172,43 +166,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         OptionError: there is no such recipe.
         RecipeError: a field is unknown or has a value that cannot be used.
     """
-    if str(name).endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not path.is_file():
-            raise RecipeError(f"recipe file {str(name)!r} does not exist")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise RecipeError(f"recipe file {str(name)!r} is not UTF-8: {error}") from error
-    elif str(name) in recipe_names():
-        text = (files("unified_ranker.training") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-    else:
-        raise unknown_choice("recipe", str(name), recipe_names())
-    try:
-        record = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {name!s}: not YAML: {error}") from error
-    if not isinstance(record, dict):
-        raise RecipeError(f"recipe {name!s}: expected a mapping")
-    for override in overrides:
-        _override(record, override)
-    return parse_recipe(record)
-
-
-def _override(record: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals:
-        raise RecipeError(f"override {override!r} must be key=value")
-    *path, last = key.split(".")
-    place = record
-    for part in path:
-        place = place.setdefault(part, {})
-        if not isinstance(place, dict):
-            raise RecipeError(f"override {override!r}: {part!r} is not a mapping")
-    try:
-        place[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"override {override!r}: the value is not YAML: {error}") from error
+    return parse_recipe(read_recipe(name, overrides, package="unified_ranker.training"))
 
 
 def parse_recipe(record: Mapping[str, Any]) -> Recipe:
@@ -220,8 +178,8 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
     values = dict(record)
     for part, kind in _PARTS.items():
         if part in values:
-            values[part] = _build(kind, values[part], where=f"{part}.")
-    recipe: Recipe = _build(Recipe, values, where="")
+            values[part] = build(kind, values[part], where=f"{part}.")
+    recipe: Recipe = build(Recipe, values, where="")
     if not recipe.tasks:
         raise RecipeError("tasks is empty; name at least one task with its weight")
     for name in recipe.tasks:
@@ -264,36 +222,3 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
             "model.source excludes model.architecture and loss.readout: a given checkpoint has no readout dimension"
         )
     return recipe
-
-
-def _build(kind: Any, record: Any, *, where: str) -> Any:
-    if not isinstance(record, Mapping):
-        raise RecipeError(f"{where.rstrip('.') or 'recipe'} must be a mapping, not {record!r}")
-    known = {entry.name: entry for entry in fields(kind)}
-    for key, value in record.items():
-        if key not in known:
-            raise RecipeError(f"{where}{key} is not known; known are {', '.join(where + name for name in known)}")
-        wanted = str(known[key].type)
-        if wanted.startswith("Mapping") and not isinstance(value, Mapping):
-            raise RecipeError(f"{where}{key}={value!r} must be a mapping")
-        if wanted in ("int", "float", "str", "bool") and not _fits(value, wanted):
-            raise RecipeError(f"{where}{key}={value!r} must be of type {wanted}")
-    try:
-        return kind(**{k: float(v) if str(known[k].type) == "float" else v for k, v in record.items()})
-    except TypeError as error:
-        raise RecipeError(f"{where.rstrip('.') or 'recipe'}: {error}") from error
-
-
-def _fits(value: Any, wanted: str) -> bool:
-    if isinstance(value, bool) or wanted == "bool":
-        return isinstance(value, bool) and wanted == "bool"
-    if wanted == "float":
-        if isinstance(value, str):
-            # YAML reads 1e-4 as a string.
-            try:
-                float(value)
-            except ValueError:
-                return False
-            return True
-        return isinstance(value, (int, float))
-    return isinstance(value, int if wanted == "int" else str)

@@ -369,27 +369,17 @@ class Trainer:
         """
         from unified_ranker.backends.transformers import TransformersBackend
         from unified_ranker.ranker import Ranker
-        from unified_ranker.tasks.random_order import is_relevant
-        from unified_ranker.tasks.registry import task_named
+        from unified_ranker.training.mrr import reciprocal_ranks, with_macro
 
         current = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.model.load_state_dict(self._weights())
-        found: dict[str, float] = {}
         backend = TransformersBackend(self.model, self.tokenizer, labels=self.labels)
-        ranker = Ranker.__new__(Ranker)
-        ranker._setup(backend, self.settings, method=None, style=None, template=None, token_budget=None, options={})
-        for task in self.train:
-            lists = self._split(task, "validation")[: self.recipe.validate_lists]
-            if not lists:
-                continue
-            total = 0.0
-            for example, ranking in zip(lists, ranker.rank_batch(lists), strict=True):
-                relevant = is_relevant([example.grade(c.id) for c in ranking.order], task_named(task).binary)
-                total += 1 / (1 + relevant.index(True)) if any(relevant) else 0.0
-            found[task] = total / len(lists)
+        ranker = Ranker(backend, settings=self.settings)
+        lists = {task: self._split(task, "validation")[: self.recipe.validate_lists] for task in self.train}
+        found = with_macro(reciprocal_ranks(ranker, lists))
         self.model.load_state_dict(current)
         self.model.train()
-        return {**found, "macro": sum(found.values()) / len(found)} if found else {}
+        return found
 
     def _save(self) -> None:
         folder = self._checkpoint.parent

@@ -1,0 +1,259 @@
+"""Runs a recipe: prepares, starts verl's ``main_ppo`` in a process of its own, follows it, and measures the outcome.
+
+A run folder holds ``recipe.yaml``, ``rows/``, ``loops.yaml``, ``verl.yaml`` (verl's whole configuration),
+``verl.log`` (all that verl, Ray and vLLM say), ``log/`` (verl's figures, a file for each start), ``tensorboard/``,
+``checkpoints/``, and at the end ``model/``, ``curve.png`` and ``summary.json``. Starting the same recipe in the same
+folder goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unified_ranker.errors import BackendError, RecipeError
+from unified_ranker.ranker import Ranker
+from unified_ranker.tasks.build import read_split
+from unified_ranker.training.mrr import reciprocal_ranks, with_macro
+from unified_ranker.training.rl.config import compose
+from unified_ranker.training.rl.cpu_platform import ENVIRONMENT
+from unified_ranker.training.rl.export import checkpoint_at, export, latest_step, remove_older
+from unified_ranker.training.rl.prepare import Prepared, Setting, check_machine, prepare
+from unified_ranker.training.rl.recipe import RLRecipe
+from unified_ranker.training.rl.watch import draw, line_of, read_logs, validation_of
+
+Say = Callable[[str], None]
+# How often the log is looked at.
+LOOK_SECONDS = 1.0
+
+
+def run(recipe: RLRecipe, *, data: Path, out: Path, say: Say, ray_address: str | None = None) -> dict[str, Any]:
+    """Run a recipe to its end, going on where an earlier start of it stopped.
+
+    Args:
+        recipe: The recipe.
+        data: Folder of built tasks.
+        out: Folder of the run.
+        say: Called with each line of progress.
+        ray_address: Address of a Ray cluster to join; None to start one here.
+
+    Returns:
+        What ``summary.json`` holds.
+
+    Raises:
+        RecipeError: the recipe does not fit the machine, or the folder holds a run of another recipe.
+        MissingExtraError: verl, Ray or vLLM are not installed.
+        DataError: a task has no lists.
+        BackendError: verl stopped before the end.
+    """
+    check_machine(recipe, ray_address=ray_address)
+    out = out.resolve()
+    _claim(recipe, out)
+    prepared = prepare(recipe, data=data, run=out, ray_address=ray_address)
+    write_config(prepared, out)
+    checkpoints, began = out / "checkpoints", time.monotonic()
+    done = latest_step(checkpoints)
+    if done is not None:
+        say(f"going on after step {done}")
+        remove_older(checkpoints, than=done)
+    if done is None or done < recipe.steps:
+        _train(recipe, out, say=say)
+    _note_time(out, time.monotonic() - began)
+    model = export(checkpoint_at(checkpoints), out / "model", settings=prepared.ranker)
+    return summarize(recipe, data=data, out=out, start=prepared.model, model=model, say=say)
+
+
+def resolved(recipe: RLRecipe, *, data: Path, out: Path, ray_address: str | None = None) -> str:
+    """Return verl's whole configuration for a run as YAML; nothing is written and nothing starts.
+
+    Raises:
+        MissingExtraError: verl is not installed.
+        RecipeError: verl refuses a setting.
+        DataError: a task has no lists.
+    """
+    from omegaconf import OmegaConf
+
+    prepared = prepare(recipe, data=data, run=out.resolve(), ray_address=ray_address, write=False)
+    return str(OmegaConf.to_yaml(compose(prepared.settings), resolve=True))
+
+
+def write_config(prepared: Prepared, out: Path) -> Any:
+    """Write ``verl.yaml`` and return it.
+
+    Raises:
+        MissingExtraError: verl is not installed.
+        RecipeError: verl refuses a setting.
+    """
+    from omegaconf import OmegaConf
+
+    config = compose(prepared.settings)
+    OmegaConf.save(config, out / "verl.yaml")
+    return config
+
+
+def _claim(recipe: RLRecipe, out: Path) -> None:
+    """Make the folder this recipe's.
+
+    Raises:
+        RecipeError: it is another's.
+    """
+    note = out / "recipe.yaml"
+    text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
+    if note.is_file() and note.read_text(encoding="utf-8") != text:
+        raise RecipeError(
+            f"{str(out)!r} holds a run of another recipe; choose another --out, or the recipe it was started with"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    note.write_text(text, encoding="utf-8")
+
+
+def environment(recipe: RLRecipe, out: Path) -> dict[str, str]:
+    """Return the environment of verl's process; what the user has set stays."""
+    logs = out / "log"
+    logs.mkdir(exist_ok=True)
+    ours = {
+        # A file for each start: verl would begin the same one anew.
+        "VERL_FILE_LOGGER_PATH": str(logs / f"{len(list(logs.glob('*.jsonl'))):03d}.jsonl"),
+        "TENSORBOARD_DIR": str(out / "tensorboard"),
+        "PYTHONUNBUFFERED": "1",
+    }
+    defaults = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if recipe.platform == "cpu":
+        ours |= ENVIRONMENT
+        defaults |= {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    return {**defaults, **os.environ, **ours}
+
+
+def _train(recipe: RLRecipe, out: Path, *, say: Say) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "unified_ranker.training.rl.child",
+        str(os.getpid()),
+        f"--config-path={out}",
+        "--config-name=verl",
+        f"hydra.run.dir={out / 'hydra'}",
+        "hydra.output_subdir=null",
+    ]
+    said = 0 if latest_step(out / "checkpoints") is None else latest_step(out / "checkpoints")
+    with (out / "verl.log").open("ab") as log:
+        child = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment(recipe, out), start_new_session=True
+        )
+        try:
+            shown = -1 if not said else int(said)
+            while True:
+                status = child.poll()
+                records = read_logs(out / "log")
+                for step in sorted(records):
+                    if step > shown:
+                        say(line_of(step, records[step], steps=recipe.steps))
+                        shown = step
+                if status is not None:
+                    break
+                time.sleep(LOOK_SECONDS)
+        finally:
+            if child.poll() is None:
+                _stop(child)
+    if status != 0:
+        raise BackendError(
+            f"verl stopped with exit code {status} after step {max(shown, 0)} of {recipe.steps}; what it said "
+            "stands at the end "
+            f"of {out / 'verl.log'}. Start the same command again to go on from the last checkpoint\n{_last_error(out)}"
+        )
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """End verl and what it started: they are one session."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, sign)
+            child.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            continue
+        except ProcessLookupError:
+            pass
+        return
+
+
+def _last_error(out: Path) -> str:
+    """Return the last lines of the log that name an error, without verl's colours."""
+    import re
+
+    text = (out / "verl.log").read_bytes()[-200_000:].decode("utf-8", errors="replace")
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in text.splitlines()]
+    named = [line.strip() for line in plain if re.search(r"\b\w*(Error|Exception)\b: ", line)]
+    return "\n".join(dict.fromkeys(named[-3:]))
+
+
+def _note_time(out: Path, seconds: float) -> None:
+    """Add the time of this start to that of the earlier ones."""
+    note = out / "seconds.json"
+    before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else []
+    note.write_text(json.dumps([*before, round(seconds, 1)]), encoding="utf-8")
+
+
+def measure(model: Path | str, recipe: RLRecipe, *, data: Path) -> dict[str, float]:
+    """Return the MRR of each task on its test lists, and their mean as ``macro``, ranked by the path that serves."""
+    setting = Setting(recipe)
+    ranker = Ranker.from_pretrained(
+        model, method=recipe.method, style=setting.style, token_budget=setting.token_budget, **dict(recipe.options)
+    )
+    lists = {}
+    for task, weight in recipe.tasks.items():
+        if weight > 0:
+            found = list(read_split(data, task, "test"))
+            lists[task] = found[: recipe.test_lists] if recipe.test_lists else found
+    return with_macro(reciprocal_ranks(ranker, lists))
+
+
+def summarize(recipe: RLRecipe, *, data: Path, out: Path, start: str, model: Path, say: Say) -> dict[str, Any]:
+    """Measure start and end on the test lists, write ``summary.json`` and ``curve.png``, and return the summary.
+
+    Rewards are means over validation lists of a step's mean reward, most likely labels throughout.
+    """
+    records = read_logs(out / "log")
+    held = {step: validation_of(record, "step_reward") for step, record in sorted(records.items())}
+    held = {step: found for step, found in held.items() if found}
+    say("measuring the start on the test lists")
+    before = measure(start, recipe, data=data)
+    say("measuring the end on the test lists")
+    after = measure(model, recipe, data=data)
+    first, last = (held[min(held)], held[max(held)]) if held else ({}, {})
+    timed = [record["timing_s/step"] for record in records.values() if "timing_s/step" in record]
+    tokens = sum(record.get("perf/total_num_tokens", 0.0) for record in records.values())
+    summary = {
+        "recipe": recipe.name,
+        "steps": latest_step(out / "checkpoints"),
+        "seconds": sum(json.loads((out / "seconds.json").read_text(encoding="utf-8"))),
+        "seconds_in_steps": round(sum(timed), 1),
+        "tokens": int(tokens),
+        "seed": recipe.seed,
+        "reward_start": first.get("macro"),
+        "reward_end": last.get("macro"),
+        "reward_start_by_task": _rounded(first),
+        "reward_end_by_task": _rounded(last),
+        "mrr_start": _rounded(before),
+        "mrr_end": _rounded(after),
+        "test_lists": recipe.test_lists or "all",
+    }
+    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    draw(records, out / "curve.png")
+    return summary
+
+
+def _rounded(found: Mapping[str, float]) -> dict[str, float]:
+    return {key: round(value, 5) for key, value in found.items()}

@@ -1,0 +1,193 @@
+"""Recipes of reinforcement learning: what decides a run besides verl's own settings, and those under ``verl``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from unified_ranker.errors import OptionError, RecipeError
+from unified_ranker.rewards.score import Scorer
+from unified_ranker.strategies.registry import METHODS, check_options
+from unified_ranker.tasks.registry import task_named
+from unified_ranker.training.recipe_file import build, names_in, read_recipe
+
+PACKAGE = "unified_ranker.training.rl"
+FORMS = ("episodes", "cases")
+ORDERS = ("mixed", "sequence")
+PLATFORMS = ("gpu", "cpu")
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RLRecipe:
+    """A run of reinforcement learning.
+
+    Attributes:
+        name: Its name.
+        tasks: Share of each task among the rows.
+        model: Folder or hub name of the start; ``"embedded"`` for the model that comes with the package.
+        platform: ``"gpu"``, or ``"cpu"`` for a machine without an accelerator.
+        method: ``"iranker"`` or ``"dranker"``.
+        options: Options of the method and of its sampling, such as ``{"layout": "append"}``; how replies are drawn in
+            training is verl's affair.
+        style: Style of the prompts; empty for the model's own (``ranker.json``).
+        token_budget: Most tokens of prompt and reply; 0 for the model's own.
+        reward: A name of :data:`~unified_ranker.rewards.score.REWARDS`.
+        measure: What ``graded`` and ``permutation`` go by: ``"ndcg"`` or ``"rr"``.
+        form: ``"episodes"`` (whole lists, on-policy) or ``"cases"`` (the published construction).
+        order: ``"mixed"`` or ``"sequence"``; see :func:`~unified_ranker.training.rl.rows.training_examples`.
+        steps: Updates of the rollout policy.
+        batch: Rows of a step.
+        group: Rollouts of each row.
+        validation_lists: Lists of each task that are ranked, with the most likely labels, before, during and after.
+        test_lists: Test lists of each task for the MRR of start and end; 0 for all.
+        save_every: Steps between checkpoints.
+        validate_every: Steps between validations.
+        keep: Checkpoints that are kept.
+        gpus: Accelerators of a node (on a CPU: processes).
+        nodes: Nodes.
+        seed: Seed of rows, sampling and training.
+        verl: Settings of verl, by their full names, over all that the above says.
+    """
+
+    name: str
+    tasks: Mapping[str, float]
+    model: str = EMBEDDED
+    platform: str = "gpu"
+    method: str = "iranker"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    style: str = ""
+    token_budget: int = 0
+    reward: str = "binary"
+    measure: str = "ndcg"
+    form: str = "episodes"
+    order: str = "mixed"
+    steps: int = 100
+    batch: int = 64
+    group: int = 8
+    validation_lists: int = 16
+    test_lists: int = 0
+    save_every: int = 20
+    validate_every: int = 20
+    keep: int = 2
+    gpus: int = 1
+    nodes: int = 1
+    seed: int = 0
+    verl: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types."""
+        return asdict(self)
+
+    @property
+    def by_verl(self) -> bool:
+        """Whether verl's own loop and reward manager play the rows: single replies that nothing restricts."""
+        free = bool(self.options.get("reasoning") or self.options.get("unguided"))
+        return self.form == "cases" and free
+
+
+def recipe_names() -> list[str]:
+    """Return the recipes of the package."""
+    return names_in(PACKAGE)
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> RLRecipe:
+    """Load a recipe of the package, or a file.
+
+    Args:
+        name: A name of :func:`recipe_names`, or the path of a ``.yaml`` file.
+        overrides: ``key=value``; what stands behind ``verl.`` is a setting of verl, such as
+            ``verl.actor_rollout_ref.actor.optim.lr=1e-5``.
+
+    Raises:
+        OptionError: there is no such recipe.
+        RecipeError: a field is unknown or has a value that cannot be used.
+    """
+    return parse_recipe(read_recipe(name, overrides, package=PACKAGE, whole=("verl",)))
+
+
+def parse_recipe(record: Mapping[str, Any]) -> RLRecipe:
+    """Check a recipe.
+
+    Raises:
+        RecipeError: naming the field, the value and what would do.
+    """
+    recipe: RLRecipe = build(RLRecipe, record, where="")
+    recipe = replace(recipe, verl={name: _number(value) for name, value in recipe.verl.items()})
+    if not recipe.tasks:
+        raise RecipeError("tasks is empty; name at least one task with its weight")
+    weights = recipe.tasks.values()
+    if not all(isinstance(w, (int, float)) and w >= 0 for w in weights) or not sum(weights) > 0:
+        raise RecipeError(f"tasks={dict(recipe.tasks)} must hold weights ≥ 0, not all of them 0")
+    for where, value, known in (
+        ("platform", recipe.platform, PLATFORMS),
+        ("method", recipe.method, tuple(METHODS)),
+        ("form", recipe.form, FORMS),
+        ("order", recipe.order, ORDERS),
+    ):
+        if value not in known:
+            raise RecipeError(f"{where}={value!r} must be one of: {', '.join(known)}")
+    for name, least in {
+        "token_budget": 0,
+        "steps": 1,
+        "batch": 1,
+        "group": 1,
+        "validation_lists": 1,
+        "test_lists": 0,
+        "save_every": 1,
+        "validate_every": 1,
+        "keep": 1,
+        "gpus": 1,
+        "nodes": 1,
+    }.items():
+        if getattr(recipe, name) < least:
+            raise RecipeError(f"{name}={getattr(recipe, name)} must be ≥ {least}")
+    try:
+        for task in recipe.tasks:
+            task_named(task)
+        check_options(recipe.method, dict(recipe.options))
+        Scorer(recipe.reward, recipe.measure).check(recipe.method)  # type: ignore[arg-type]  # checked there
+    except OptionError as error:
+        raise RecipeError(str(error)) from error
+    _check_combinations(recipe)
+    return recipe
+
+
+def _number(value: Any) -> Any:
+    """Return the number that YAML 1.1 takes for a string, such as 1e-4."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _check_combinations(recipe: RLRecipe) -> None:
+    stepwise = recipe.verl.get("algorithm.adv_estimator") == "step_grpo"
+    if recipe.form == "cases" and recipe.method != "iranker":
+        raise RecipeError(f"form='cases' are single eliminations; method={recipe.method!r} needs form='episodes'")
+    if recipe.form == "cases" and recipe.options.get("permute"):
+        raise RecipeError("form='cases' asks for one label, options.permute=true for a whole order; drop one of them")
+    if recipe.form == "cases" and stepwise:
+        raise RecipeError(
+            "algorithm.adv_estimator=step_grpo compares steps of episodes; for form='cases' use grpo or gae"
+        )
+    if stepwise and recipe.verl.get("algorithm.use_kl_in_reward"):
+        raise RecipeError(
+            "algorithm.use_kl_in_reward=true changes the reward of every token, and step_grpo reads the steps' "
+            "ends from them; use actor_rollout_ref.actor.use_kl_loss=true"
+        )
+    if recipe.options.get("on_error", "repair") == "retry":
+        raise RecipeError(
+            "options.on_error='retry' asks a step twice, and its tokens could not be told apart; use 'repair'"
+        )
+    for name in ("temperature", "top_p", "seed", "shuffle_seed"):
+        if name in recipe.options:
+            raise RecipeError(
+                f"options.{name}: rollouts are drawn by verl; set verl.actor_rollout_ref.rollout.{name} instead"
+            )
+    if recipe.group < 2 and recipe.verl.get("algorithm.adv_estimator", "grpo") in ("grpo", "step_grpo"):
+        raise RecipeError(f"group={recipe.group}: a group of one has nothing to be compared with; take at least 2")
