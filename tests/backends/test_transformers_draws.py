@@ -251,7 +251,9 @@ def test_a_list_too_long_for_letters_is_refused(backend: TransformersBackend) ->
 def test_more_draws_than_choices_are_refused(
     backend: TransformersBackend, choices: tuple[str, ...], draws: int
 ) -> None:
-    with pytest.raises(BackendError, match=f"{draws} draws from {len(choices)} different choices; none can be drawn twice"):
+    with pytest.raises(
+        BackendError, match=f"{draws} draws from {len(choices)} different choices; none can be drawn twice"
+    ):
         backend.generate([ask("too many", choices=choices, draws=draws)])
 
 

@@ -29,9 +29,14 @@ def sft(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
 ) -> None:
     """Fine-tune a model on built tasks; writes OUT/model, OUT/log.jsonl and OUT/curve.png."""
-    from unified_ranker.training.recipe import load_recipe
+    from unified_ranker.training.recipe import parse_recipe
+    from unified_ranker.training.recipe_file import read_recipe
 
-    chosen = load_recipe(recipe, overrides or ())
+    record = read_recipe(recipe, overrides or (), package="unified_ranker.training", whole=("verl",))
+    if "trainer" in record:
+        _verl_sft(record, data=data, out=out, device=device, dry_run=dry_run)
+        return
+    chosen = parse_recipe(record)
     if dry_run:
         print(json.dumps(chosen.to_dict(), indent=1))
         return
@@ -42,6 +47,24 @@ def sft(
     folder = trainer.run()
     draw_curve(out / "log.jsonl", out / "curve.png")
     print(folder)
+
+
+def _verl_sft(record: dict[str, Any], *, data: Path, out: Path, device: str | None, dry_run: bool) -> None:
+    from unified_ranker.errors import OptionError
+    from unified_ranker.training import verl_sft
+
+    chosen = verl_sft.parse(record)
+    if device is not None:
+        raise OptionError(
+            f"device={device!r}: with trainer: verl the recipe's platform says where; set platform=cpu or gpu"
+        )
+    if dry_run:
+        from omegaconf import OmegaConf
+
+        config, _, _ = verl_sft.plan(chosen, data=data, out=out)
+        print(OmegaConf.to_yaml(config, resolve=True))
+        return
+    print(verl_sft.run(chosen, data=data, out=out, say=lambda line: print(line, flush=True)))
 
 
 @app.command()

@@ -61,6 +61,14 @@ def write_parquet(path: str | Path, examples: Iterable[RankingExample]) -> int:
                 ) from error
     columns = {name: [row[name] for row in rows] for name in features()}
     table = datasets.Dataset.from_dict(columns, features=features())
+    write_quietly(table, path)
+    return len(rows)
+
+
+def write_quietly(table: datasets.Dataset, path: str | Path) -> None:
+    """Write a data set as parquet without a progress bar, which for lists like ours is gone before it can be read."""
+    import datasets
+
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
@@ -68,7 +76,6 @@ def write_parquet(path: str | Path, examples: Iterable[RankingExample]) -> int:
     finally:
         if shown:
             datasets.enable_progress_bars()
-    return len(rows)
 
 
 def read_parquet(path: str | Path) -> Iterator[RankingExample]:

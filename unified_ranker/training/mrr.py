@@ -14,17 +14,17 @@ def reciprocal_ranks(ranker: Ranker, lists: Mapping[str, Sequence[RankingExample
     """Return the reciprocal rank of each list, by task; 0 where nothing in it is relevant."""
     found = {}
     for task, examples in lists.items():
-        binary = task_named(task).binary
+        rule = task_named(task).binary
         found[task] = [
-            reciprocal_rank([example.grade(c.id) for c in ranking.order], binary=binary)
+            reciprocal_rank([example.grade(c.id) for c in ranking.order], rule=rule)
             for example, ranking in zip(examples, ranker.rank_batch(examples), strict=True)
         ]
     return found
 
 
-def reciprocal_rank(grades: Iterable[float], *, binary: bool) -> float:
-    """Return the reciprocal rank of the first relevant grade of a ranking, as the benchmark counts relevance."""
-    relevant = is_relevant(list(grades), binary)
+def reciprocal_rank(grades: Iterable[float], *, rule: str) -> float:
+    """Return the reciprocal rank of the first relevant grade of a ranking; ``rule`` is the task's ``binary``."""
+    relevant = is_relevant(list(grades), rule)
     return 1 / (1 + relevant.index(True)) if any(relevant) else 0.0
 
 

@@ -23,10 +23,11 @@ def die_with(parent: int) -> None:
 
 
 def main() -> None:
-    """Run ``verl.trainer.main_ppo`` with the arguments after the parent's process id."""
+    """Run a module; the arguments are the parent's process id, the module, and the module's own."""
     die_with(int(sys.argv[1]))
-    sys.argv = ["main_ppo", *sys.argv[2:]]
-    runpy.run_module("verl.trainer.main_ppo", run_name="__main__", alter_sys=True)
+    module = sys.argv[2]
+    sys.argv = [module, *sys.argv[3:]]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

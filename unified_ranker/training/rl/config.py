@@ -162,8 +162,12 @@ def _spell(value: Any) -> str:
     return str(value)
 
 
-def compose(found: Mapping[str, Any]) -> Any:
+def compose(found: Mapping[str, Any], *, schema: str = "ppo_trainer") -> Any:
     """Return verl's whole configuration, its defaults included, as OmegaConf.
+
+    Args:
+        found: Settings by full name.
+        schema: Name of the configuration within verl.
 
     Raises:
         MissingExtraError: verl is not installed.
@@ -180,6 +184,6 @@ def compose(found: Mapping[str, Any]) -> Any:
     own = {name: value for name, value in found.items() if not name.startswith("hydra.")}
     try:
         with initialize_config_module("verl.trainer.config", version_base=None):
-            return hydra_compose("ppo_trainer", overrides=as_overrides(own))
+            return hydra_compose(schema, overrides=as_overrides(own))
     except (HydraException, OmegaConfBaseException) as error:
         raise RecipeError(f"verl refuses the configuration: {error}") from error

@@ -37,6 +37,10 @@ class SharedPromptEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl ca
 
     def prepare_model_inputs(self, micro_batch: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the model's arguments, and what reading its output needs."""
+        if "prompts" not in micro_batch.keys():  # noqa: SIM118 - no mapping
+            # Supervised fine-tuning: nothing is shared.
+            found: tuple[dict[str, Any], dict[str, Any]] = super().prepare_model_inputs(micro_batch)
+            return found
         prompts = list(micro_batch["prompts"].unbind())
         responses = list(micro_batch["responses"].unbind())
         masks = micro_batch["response_mask"].unbind()
@@ -58,6 +62,11 @@ class SharedPromptEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl ca
         self, output: Any, output_args: dict[str, Any], micro_batch: Any, logits_processor_func: Any
     ) -> dict[str, Any]:
         """Return log-probabilities, and entropies where they are asked for, in verl's nested layout."""
+        if "packed" not in output_args:
+            plain: dict[str, Any] = super().prepare_model_outputs(
+                output, output_args, micro_batch, logits_processor_func
+            )
+            return plain
         packed: Packed = output_args["packed"]
         logits = output.logits[packed.rows, packed.places].float() / output_args["temperature"]
         targets = packed.targets

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def run(recipe: RLRecipe, *, data: Path, out: Path, say: Say, ray_address: str |
     """
     check_machine(recipe, ray_address=ray_address)
     out = out.resolve()
-    _claim(recipe, out)
+    claim(recipe.to_dict(), out)
     prepared = prepare(recipe, data=data, run=out, ray_address=ray_address)
     write_config(prepared, out)
     checkpoints, began = out / "checkpoints", time.monotonic()
@@ -66,7 +66,14 @@ def run(recipe: RLRecipe, *, data: Path, out: Path, say: Say, ray_address: str |
         say(f"going on after step {done}")
         remove_older(checkpoints, than=done)
     if done is None or done < recipe.steps:
-        _train(recipe, out, say=say)
+        follow(
+            ["verl.trainer.main_ppo"],
+            out,
+            env=environment(out, on_cpu=recipe.platform == "cpu"),
+            after=-1 if done is None else done,
+            say=say,
+            line=lambda step, record: line_of(step, record, steps=recipe.steps),
+        )
     _note_time(out, time.monotonic() - began)
     model = export(checkpoint_at(checkpoints), out / "model", settings=prepared.ranker)
     return summarize(recipe, data=data, out=out, start=prepared.model, model=model, say=say)
@@ -100,14 +107,14 @@ def write_config(prepared: Prepared, out: Path) -> Any:
     return config
 
 
-def _claim(recipe: RLRecipe, out: Path) -> None:
-    """Make the folder this recipe's.
+def claim(recipe: Mapping[str, Any], out: Path) -> None:
+    """Make a folder the run of a recipe.
 
     Raises:
         RecipeError: it is another's.
     """
     note = out / "recipe.yaml"
-    text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
+    text = yaml.safe_dump(dict(recipe), sort_keys=False)
     if note.is_file() and note.read_text(encoding="utf-8") != text:
         raise RecipeError(
             f"{str(out)!r} holds a run of another recipe; choose another --out, or the recipe it was started with"
@@ -116,7 +123,7 @@ def _claim(recipe: RLRecipe, out: Path) -> None:
     note.write_text(text, encoding="utf-8")
 
 
-def environment(recipe: RLRecipe, out: Path) -> dict[str, str]:
+def environment(out: Path, *, on_cpu: bool) -> dict[str, str]:
     """Return the environment of verl's process; what the user has set stays."""
     logs = out / "log"
     logs.mkdir(exist_ok=True)
@@ -131,36 +138,47 @@ def environment(recipe: RLRecipe, out: Path) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    if recipe.platform == "cpu":
+    if on_cpu:
         ours |= ENVIRONMENT
         defaults |= {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
     return {**defaults, **os.environ, **ours}
 
 
-def _train(recipe: RLRecipe, out: Path, *, say: Say) -> None:
+def follow(
+    module: Sequence[str], out: Path, *, env: Mapping[str, str], after: int, say: Say, line: Callable[[int, Any], str]
+) -> None:
+    """Run a module of verl with the configuration ``verl.yaml`` of a folder, and say each step that it logs.
+
+    Args:
+        module: The module and arguments that come before those of hydra.
+        out: Folder of the run.
+        env: Environment of the process.
+        after: Steps up to this one were said before.
+        say: Called with each line.
+        line: Turns a step and its figures into a line.
+
+    Raises:
+        BackendError: it stopped with an error.
+    """
     command = [
         sys.executable,
-        "-m",
-        "unified_ranker.training.rl.child",
-        str(os.getpid()),
+        *("-m", "unified_ranker.training.rl.child", str(os.getpid())),
+        *module,
         f"--config-path={out}",
         "--config-name=verl",
         f"hydra.run.dir={out / 'hydra'}",
         "hydra.output_subdir=null",
     ]
-    said = 0 if latest_step(out / "checkpoints") is None else latest_step(out / "checkpoints")
+    shown = after
     with (out / "verl.log").open("ab") as log:
-        child = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env=environment(recipe, out), start_new_session=True
-        )
+        child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=dict(env), start_new_session=True)
         try:
-            shown = -1 if not said else int(said)
             while True:
                 status = child.poll()
                 records = read_logs(out / "log")
                 for step in sorted(records):
                     if step > shown:
-                        say(line_of(step, records[step], steps=recipe.steps))
+                        say(line(step, records[step]))
                         shown = step
                 if status is not None:
                     break
@@ -170,9 +188,8 @@ def _train(recipe: RLRecipe, out: Path, *, say: Say) -> None:
                 _stop(child)
     if status != 0:
         raise BackendError(
-            f"verl stopped with exit code {status} after step {max(shown, 0)} of {recipe.steps}; what it said "
-            "stands at the end "
-            f"of {out / 'verl.log'}. Start the same command again to go on from the last checkpoint\n{_last_error(out)}"
+            f"verl stopped with exit code {status} after step {max(shown, 0)}; what it said stands at the end of "
+            f"{out / 'verl.log'}. Start the same command again to go on from the last checkpoint\n{_last_error(out)}"
         )
 
 

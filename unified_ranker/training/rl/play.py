@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from unified_ranker.errors import DataError
-from unified_ranker.exchange import Completion, Request
+from unified_ranker.exchange import Completion, Message, Request
 from unified_ranker.rewards.reward import Reward
 from unified_ranker.schema.types import Ranking, RankingExample
 from unified_ranker.strategies.base import Strategy
@@ -37,7 +37,7 @@ class Tokens:
 class Reader(Protocol):
     """The little that playing needs of a tokenizer."""
 
-    def prompt_ids(self, messages: Sequence[object], reply_prefix: str = "") -> list[int]:
+    def prompt_ids(self, messages: Sequence[Message], reply_prefix: str = "") -> list[int]:
         """Return the tokens of a chat up to and with ``reply_prefix``."""
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ from unified_ranker.training.rl.credit import step_advantage
 STEP_GRPO = "step_grpo"
 
 
-@register_adv_est(STEP_GRPO)
+@register_adv_est(STEP_GRPO)  # type: ignore[untyped-decorator]  # verl carries no types
 def step_grpo(
     token_level_rewards: torch.Tensor, response_mask: torch.Tensor, config: Any, index: Any, **_: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:

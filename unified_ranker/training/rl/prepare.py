@@ -13,10 +13,11 @@ from typing import Any
 import yaml
 
 from unified_ranker.backends.tokenizer import TokenizerTools, load_tokenizer
-from unified_ranker.errors import BackendError, RecipeError, missing_extra
+from unified_ranker.errors import BackendError, RecipeError, missing_extra, unknown_choice
 from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings
 from unified_ranker.prompts import PromptWriter, load_template
 from unified_ranker.rewards.score import Scorer
+from unified_ranker.schema.jsonl import example_from_dict
 from unified_ranker.schema.types import DOMAINS, RankingExample
 from unified_ranker.strategies.elimination import Elimination
 from unified_ranker.strategies.one_shot import OneShot
@@ -110,6 +111,18 @@ def _parameters(source: str) -> int:
     return sum(file.stat().st_size for file in Path(source).glob("*.safetensors")) // 2
 
 
+def trainable(method: str, *, writer: PromptWriter, **options: Any) -> Elimination | OneShot:
+    """Build a strategy whose prompts and replies training knows.
+
+    Raises:
+        OptionError: the method is none of these, or an option cannot be used.
+    """
+    strategy = make_strategy(method, writer=writer, **options)
+    if not isinstance(strategy, (Elimination, OneShot)):
+        raise unknown_choice("method", method, ("iranker", "dranker"))
+    return strategy
+
+
 class Setting:
     """Strategies, labels and sizes of a run, from the recipe and the model's own settings."""
 
@@ -122,8 +135,8 @@ class Setting:
         self.token_budget = recipe.token_budget or own.token_budget or context
         self.scorer = Scorer(recipe.reward, recipe.measure)  # type: ignore[arg-type]  # checked with the recipe
         self.tools = TokenizerTools(self.tokenizer, context_tokens=context, labels=own.labels)
-        self.strategies = {
-            domain: make_strategy(
+        self.strategies: dict[str, Elimination | OneShot] = {
+            domain: trainable(
                 recipe.method,
                 writer=PromptWriter(
                     load_template(self.style, method_named(recipe.method).template, domain),
@@ -157,15 +170,11 @@ class Setting:
             "measure": self.scorer.measure,
         }
 
-    def strategy(self, example: RankingExample) -> Elimination | OneShot:
-        """Return the strategy of a list's domain."""
-        found = self.strategies[example.domain]
-        assert isinstance(found, (Elimination, OneShot))
-        return found
-
     def row(self, example: RankingExample, *, index: int, split: str, loop: str) -> dict[str, Any]:
         """Return one row."""
-        return row_of(example, index=index, split=split, strategy=self.strategy(example), scorer=self.scorer, loop=loop)
+        return row_of(
+            example, index=index, split=split, strategy=self.strategies[example.domain], scorer=self.scorer, loop=loop
+        )
 
     def lengths(self, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
         """Return the most tokens of a prompt and of a response."""
@@ -175,20 +184,13 @@ class Setting:
         for row in rows:
             messages = [Message(entry["role"], entry["content"]) for entry in row["prompt"]]
             prompt = self.tools.count_prompt(messages)
-            example = json.loads(row["extra_info"]["example"])
-            room = self.strategies[row["ability"]].room(_Sized(example["candidates"]))
+            example = example_from_dict(json.loads(row["extra_info"]["example"]), where="row")
+            room = self.strategies[row["ability"]].room(example)
             whole = self.recipe.method == "iranker" and self.recipe.options.get("layout", "append") == "append"
             # A reply that had to be mended begins a new sequence, whose prompt holds what was settled before.
             prompts = max(prompts, prompt + (room if whole and not self.recipe.options.get("permute") else 0))
             responses = max(responses, room)
         return prompts, responses
-
-
-@dataclass(frozen=True)
-class _Sized:
-    """As much of a list as its size needs."""
-
-    candidates: Sequence[Any]
 
 
 def _tokenizer(source: str) -> tuple[Any, int]:

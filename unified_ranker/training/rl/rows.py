@@ -22,6 +22,7 @@ from unified_ranker.prompts import PromptWriter
 from unified_ranker.rewards.score import Scorer
 from unified_ranker.rewards.verl_entry import ground_truth
 from unified_ranker.schema.jsonl import example_to_dict
+from unified_ranker.schema.parquet import write_quietly
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.strategies.base import label
 from unified_ranker.strategies.elimination import Elimination
@@ -159,4 +160,4 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as parquet."""
     from datasets import Dataset
 
-    Dataset.from_list([dict(row) for row in rows]).to_parquet(str(path))
+    write_quietly(Dataset.from_list([dict(row) for row in rows]), path)

@@ -33,7 +33,7 @@ class StrictReplayBuffer(ReplayBuffer):  # type: ignore[misc]  # verl carries no
             fields = transfer_queue.kv_batch_get(
                 keys=batch.keys, partition_id=partition_id, select_fields=["extra_fields"]
             )
-            figures = {**figures, **means_of(batch.keys, fields["extra_fields"].tolist())}
+            figures = {**figures, **means_of(batch.keys, fields.pop("extra_fields").tolist())}
         return batch, figures
 
     def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
