@@ -9,6 +9,7 @@ Named in a verl configuration by package,
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,14 +17,20 @@ from unified_ranker.rewards.reward import Reward
 from unified_ranker.rewards.score import REWARDS, Scorer
 
 from unified_ranker.errors import DataError
-from unified_ranker.parsing import parse_label, parse_order
+from unified_ranker.parsing import opening, parse_label, parse_order
 from unified_ranker.schema.types import Candidate, RankingExample, Step
 
-_FIELDS = ("reward", "measure", "reasoning", "joined", "labels", "ids", "grades")
+_FIELDS = ("reward", "measure", "reasoning", "joined", "runs_on", "labels", "ids", "grades")
 
 
 def ground_truth(
-    example: RankingExample, labels: Mapping[str, str], *, scorer: Scorer, reasoning: bool, joined: bool
+    example: RankingExample,
+    labels: Mapping[str, str],
+    *,
+    scorer: Scorer,
+    reasoning: bool,
+    joined: bool,
+    runs_on: bool = False,
 ) -> dict[str, Any]:
     """Return what a row has to carry so that a reply to it can be scored.
 
@@ -33,12 +40,14 @@ def ground_truth(
         scorer: The reward.
         reasoning: Whether thoughts and answer tags are asked for.
         joined: Whether labels are written without a separator.
+        runs_on: Whether a reply may run on into steps to come, of which the first alone counts.
     """
     return {
         "reward": scorer.reward,
         "measure": scorer.measure,
         "reasoning": reasoning,
         "joined": joined,
+        "runs_on": runs_on,
         "labels": list(labels),
         "ids": list(labels.values()),
         "grades": [float(example.grade(id)) for id in labels.values()],
@@ -69,7 +78,7 @@ def compute_score(
         DataError: the ground truth is malformed.
 
     Example:
-        >>> truth = {"reward": "binary", "measure": "ndcg", "reasoning": False, "joined": False,
+        >>> truth = {"reward": "binary", "measure": "ndcg", "reasoning": False, "joined": False, "runs_on": False,
         ...          "labels": ["A", "B"], "ids": ["x", "y"], "grades": [1.0, 0.0]}
         >>> compute_score("movie", "B", truth)["score"]
         1.0
@@ -94,7 +103,11 @@ def _read(given: Any) -> dict[str, Any]:
     for name in _FIELDS:
         if name not in given:
             raise DataError(f"field 'ground_truth.{name}' is missing")
-    labels, ids, grades = (_list(given[name], name) for name in ("labels", "ids", "grades"))
+    labels = _list(given["labels"], "labels", str)
+    ids = _list(given["ids"], "ids", str)
+    grades = _list(given["grades"], "grades", (int, float))
+    if not all(math.isfinite(grade) for grade in grades):
+        raise DataError(f"field 'ground_truth.grades' is {grades!r}; grades must be finite")
     if not labels or not len(labels) == len(ids) == len(grades) == len(set(labels)) == len(set(ids)):
         raise DataError(
             f"field 'ground_truth' has {len(labels)} labels, {len(ids)} ids and {len(grades)} grades; "
@@ -103,10 +116,15 @@ def _read(given: Any) -> dict[str, Any]:
     return {**given, "labels": labels, "ids": ids, "grades": grades}
 
 
-def _list(value: Any, name: str) -> list[Any]:
+def _list(value: Any, name: str, kind: type | tuple[type, ...]) -> list[Any]:
     if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
         raise DataError(f"field 'ground_truth.{name}' is {value!r}; it must be a list")
-    return list(value)
+    # Arrays hold numbers and strings of their own kinds.
+    found = [entry.item() if hasattr(entry, "item") else entry for entry in value]
+    for entry in found:
+        if not isinstance(entry, kind) or isinstance(entry, bool):
+            raise DataError(f"field 'ground_truth.{name}' holds {entry!r}, which it cannot hold")
+    return found
 
 
 def _score(reply: str, truth: Mapping[str, Any]) -> Reward:
@@ -123,4 +141,5 @@ def _score(reply: str, truth: Mapping[str, Any]) -> Reward:
     if REWARDS[scorer.reward] == "dranker":
         order = parse_order(reply, labels, reasoning=bool(truth["reasoning"]), joined=bool(truth["joined"]))
         return scorer.step(example, step, order)
-    return scorer.step(example, step, parse_label(reply, labels, reasoning=bool(truth["reasoning"])))
+    text = opening(reply, labels, joined=bool(truth["joined"])) if truth["runs_on"] else reply
+    return scorer.step(example, step, parse_label(text, labels, reasoning=bool(truth["reasoning"])))

@@ -140,6 +140,21 @@ def leading_label(reply: str, labels: Sequence[str]) -> str:
     return next((label for label in sorted(labels, key=len, reverse=True) if text.startswith(label)), reply)
 
 
+def opening(reply: str, labels: Sequence[str], *, joined: bool) -> str:
+    r"""Return the beginning of a reply that answers one step, where the model may have run on into the next ones.
+
+    Args:
+        reply: What the model wrote.
+        labels: The labels in play.
+        joined: Whether labels are written without a separator; else a step ends with its line.
+
+    Example:
+        >>> opening("B\nA", ["A", "B"], joined=False)
+        'B'
+    """
+    return leading_label(reply, labels) if joined else reply.lstrip().split("\n", 1)[0]
+
+
 def _fold(labels: Sequence[str]) -> dict[str, str]:
     return {label.casefold(): label for label in labels}
 

@@ -10,7 +10,7 @@ from unified_ranker.training.mrr import reciprocal_rank, reciprocal_ranks, with_
 
 
 @pytest.mark.parametrize(
-    ("grades", "binary", "rank"),
+    ("grades", "rule", "rank"),
     [
         ([1, 0, 0], "positive", 1.0),
         ([0, 0, 0.5], "positive", 1 / 3),
@@ -25,14 +25,14 @@ from unified_ranker.training.mrr import reciprocal_rank, reciprocal_ranks, with_
         ([], "positive", 0.0),
     ],
 )
-def test_the_reciprocal_rank_is_that_of_the_first_relevant(grades: list[float], binary: str, rank: float) -> None:
-    assert reciprocal_rank(grades, binary=binary) == rank
-    assert reciprocal_rank(iter(grades), binary=binary) == rank
+def test_the_reciprocal_rank_is_that_of_the_first_relevant(grades: list[float], rule: str, rank: float) -> None:
+    assert reciprocal_rank(grades, rule=rule) == rank
+    assert reciprocal_rank(iter(grades), rule=rule) == rank
 
 
 def test_an_unknown_kind_of_relevance_is_refused() -> None:
     with pytest.raises(OptionError, match="binary='some'"):
-        reciprocal_rank([1.0], binary="some")
+        reciprocal_rank([1.0], rule="some")
 
 
 # Each task counts relevance its own way: any grade above 0, the best of the list, a grade of 2 and above.

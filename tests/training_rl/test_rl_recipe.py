@@ -25,6 +25,7 @@ CHANGES = {
     "reward": "graded",
     "measure": "rr",
     "form": "cases",
+    "frozen_labels": "true",
     "order": "sequence",
     "steps": "7",
     "batch": "7",
@@ -79,11 +80,11 @@ def test_the_table_of_changes_knows_every_field() -> None:
 @pytest.mark.parametrize("key", CHANGES)
 def test_an_override_changes_its_field_and_no_other(tmp_path: Path, key: str) -> None:
     path = write(tmp_path, PLAIN)
-    # A reward fits one method alone.
-    more = ["reward=permutation"] if key == "method" else []
+    # A reward fits one method alone, and labels are frozen on a CPU alone.
+    more = {"method": ["reward=permutation"], "frozen_labels": ["platform=cpu"]}.get(key, [])
     before = load_recipe(path).to_dict()
     after = load_recipe(path, [f"{key}={CHANGES[key]}", *more]).to_dict()
-    assert {name for name in before if before[name] != after[name]} == {key, *(["reward"] if more else [])}
+    assert {name for name in before if before[name] != after[name]} == {key, *(other.split("=")[0] for other in more)}
 
 
 def test_overrides_reach_into_mappings_and_the_last_one_counts() -> None:

@@ -211,6 +211,15 @@ def test_all_lists_of_a_task_come_before_any_comes_again() -> None:
         assert len({tuple(whole) for whole in passes[:-1]}) > 1
 
 
+@pytest.mark.parametrize("order", ["mixed", "sequence"])
+@pytest.mark.parametrize("cases", [False, True])
+def test_the_place_of_a_candidate_says_nothing(order: str, cases: bool) -> None:
+    found = examples(weights={"passage-5": 1.0}, rows=2000, order=order, cases=cases)
+    whole = [example for example in found if len(example.candidates) == 5]
+    places = Counter(ids_of(example).index("c4") for example in whole)
+    assert all(abs(places[place] / len(whole) - 0.2) < 0.06 for place in range(5))
+
+
 def test_all_cases_of_a_list_come_before_the_next_list() -> None:
     found = examples(weights={"passage-5": 1.0}, cases=True, rows=7 * 4 * 3)
     names = [example.id.split("#")[0] for example in found]
@@ -268,6 +277,7 @@ def test_a_row_has_the_fields_that_verl_reads(tmp_path: Path) -> None:
         "measure": "rr",
         "reasoning": False,
         "joined": False,
+        "runs_on": False,
         "labels": ["A", "B", "C"],
         "ids": ["c0", "c1", "c2"],
         "grades": [0.0, 2.0, 1.0],

@@ -16,7 +16,7 @@ from typing import Literal
 
 from unified_ranker.errors import OptionError, unknown_choice
 from unified_ranker.exchange import Completion, Request
-from unified_ranker.parsing import ParsedLabel, leading_label, parse_label
+from unified_ranker.parsing import ParsedLabel, leading_label, opening, parse_label
 from unified_ranker.prompts import Listed, PromptWriter, Written
 from unified_ranker.schema.types import Candidate, Ranking, RankingExample, Step, Usage, places_below
 from unified_ranker.strategies.base import (
@@ -99,12 +99,12 @@ class Elimination:
     def room(self, example: RankingExample) -> int:
         """Return how many tokens the longest reply to one prompt may take."""
         if self.layout == "rounds":
-            return self.sampling.reply_tokens(_LABEL_TOKENS)
+            return self.sampling.reply_tokens(LABEL_TOKENS)
         steps = self._steps(len(example.candidates))
         if self.permute:
             return steps
         # The whole elimination is one reply, so that room is needed for all of its steps.
-        return self.sampling.reply_tokens(1 if self._bare_tokens(example) else _LABEL_TOKENS) * steps
+        return self.sampling.reply_tokens(1 if self._bare_tokens(example) else LABEL_TOKENS) * steps
 
     def _bare_tokens(self, example: RankingExample) -> bool:
         """Tell whether each step adds exactly one token."""
@@ -235,7 +235,7 @@ class Elimination:
             messages=written.messages,
             reply_prefix=prefix,
             choices=labels if guided else (),
-            max_tokens=sampling.reply_tokens(_LABEL_TOKENS),
+            max_tokens=sampling.reply_tokens(LABEL_TOKENS),
             stop=("</answer>",) if sampling.reasoning else (),
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -269,19 +269,20 @@ class Elimination:
         )
         return step, usage + cost_of_outcome(parsed.outcome), chosen
 
+    @property
+    def runs_on(self) -> bool:
+        """Whether a reply may run on into the steps to come; then its beginning alone answers the step."""
+        return self.sampling.unguided and self.layout == "append" and not self.sampling.reasoning
+
     def parse(self, reply: str, labels: Sequence[str]) -> ParsedLabel:
         """Read the reply of one step, given the labels in play."""
         text = reply
-        if self.sampling.unguided and self.layout == "append" and not self.sampling.reasoning:
-            # An unguided reply may run on into the steps to come; only its beginning answers this one.
-            if self.writer.template.label_separator:
-                text = reply.lstrip().split("\n", 1)[0]
-            else:
-                text = leading_label(reply, labels)
+        if self.runs_on:
+            text = opening(reply, labels, joined=not self.writer.template.label_separator)
         return parse_label(text, labels, reasoning=self.sampling.reasoning)
 
 
 # A bare label is one token in most tokenizers, "20" or "AB" at most three, and an end-of-turn token may follow.
-_LABEL_TOKENS = 4
+LABEL_TOKENS = 4
 
 _Elimination = Generator[list[Request], list[Completion], tuple[list[Candidate], list[Step], Usage]]

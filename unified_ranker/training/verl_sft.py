@@ -147,6 +147,8 @@ def run(recipe: VerlSFTRecipe, *, data: Path, out: Path, say: Callable[[str], No
         remove_older(checkpoints, than=done)
     if done is None or done < recipe.steps:
         env = environment(out, on_cpu=recipe.platform == "cpu")
+        # Meant for workers of Ray, of which there are none here: verl would ask Ray which device it gave.
+        env.pop("RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES", None)
         module = ["verl.trainer.sft_trainer"]
         if recipe.gpus == 1:
             env |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}

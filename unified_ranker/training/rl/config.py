@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from unified_ranker.errors import RecipeError, missing_extra
 from unified_ranker.training.rl.cpu_platform import ENVIRONMENT
 from unified_ranker.training.rl.credit import TRAILER
 from unified_ranker.training.rl.recipe import RLRecipe
+from unified_ranker.training.rl.shared_prompt import FROZEN, LABELS
 
 PERMUTE = "unified_ranker.backends.permute_logits:PermuteLogits"
 
@@ -50,6 +52,8 @@ def settings(
         "data.filter_overlong_prompts": False,
         "data.truncation": "error",
         "data.seed": recipe.seed,
+        # verl's own default wants a critic.
+        "algorithm.adv_estimator": "grpo",
         "actor_rollout_ref.model.path": str(model),
         "actor_rollout_ref.actor.ppo_mini_batch_size": recipe.batch,
         "actor_rollout_ref.actor.data_loader_seed": recipe.seed,
@@ -86,11 +90,11 @@ def settings(
     }
     if recipe.options.get("permute"):
         found["+actor_rollout_ref.rollout.engine_kwargs.vllm.logits_processors"] = [PERMUTE]
-    restricted = not (recipe.options.get("reasoning") or recipe.options.get("unguided"))
-    if restricted and label_tokens and recipe.platform == "cpu":
+    if recipe.restricted and label_tokens and recipe.platform == "cpu":
         # The actor's probabilities are those among the free labels, as the engine's are after its restriction.
-        found["+actor_rollout_ref.model.override_config.ranking_labels"] = list(label_tokens)
-    elif restricted:
+        found[f"+actor_rollout_ref.model.override_config.{LABELS}"] = list(label_tokens)
+        found[f"+actor_rollout_ref.model.override_config.{FROZEN}"] = recipe.frozen_labels
+    elif recipe.restricted:
         # The actor's are those among the whole vocabulary; verl's default would compare them with those after it.
         found["actor_rollout_ref.rollout.logprobs_mode"] = "raw_logprobs"
     if ray_address:
@@ -154,7 +158,9 @@ def _spell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        # hydra's grammar: a backslash stands for itself, but for those before a quote or the end.
+        spelled = re.sub(r"(\\+)('|$)", r"\1\1\2", value).replace("'", "\\'")
+        return f"'{spelled}'"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(_spell(entry) for entry in value) + "]"
     if isinstance(value, Mapping):

@@ -21,7 +21,7 @@ from verl.utils import tensordict_utils
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
-from unified_ranker.training.rl.shared_prompt import LABELS, Packed, pack
+from unified_ranker.training.rl.shared_prompt import FROZEN, LABELS, Packed, pack
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")
@@ -31,8 +31,11 @@ class SharedPromptEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl ca
     def _build_module(self) -> Any:
         module = super()._build_module()
         self._labels: list[int] = list(getattr(module.config, LABELS, None) or [])
+        frozen = bool(getattr(module.config, FROZEN, False))
         if self._labels:
-            _narrow(module.get_output_embeddings(), self._labels)
+            _narrow(module.get_output_embeddings(), self._labels, frozen=frozen)
+        if self._labels and frozen:
+            _freeze(module.get_input_embeddings(), self._labels)
         return module
 
     def prepare_model_inputs(self, micro_batch: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -89,15 +92,26 @@ class SharedPromptEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl ca
         return found
 
 
-def _narrow(output_layer: Any, labels: list[int]) -> None:
+def _narrow(output_layer: Any, labels: list[int], *, frozen: bool) -> None:
     """Let an output layer give the logits of some tokens only; its weights stay whole."""
     rows = torch.tensor(labels)
 
     def forward(self: Any, states: torch.Tensor) -> torch.Tensor:
-        bias = None if self.bias is None else self.bias[rows]
-        return torch.nn.functional.linear(states, self.weight[rows], bias)
+        weight = self.weight.detach() if frozen else self.weight
+        return torch.nn.functional.linear(states, weight[rows], None if self.bias is None else self.bias[rows])
 
     output_layer.forward = types.MethodType(forward, output_layer)
+
+
+def _freeze(embeddings: Any, labels: list[int]) -> None:
+    """Let no gradient reach the embeddings of some tokens: they stand in every list, and Adam would carry them far."""
+    rows = torch.tensor(labels)
+
+    def forward(self: Any, ids: torch.Tensor) -> torch.Tensor:
+        states = torch.nn.functional.embedding(ids, self.weight)
+        return torch.where(torch.isin(ids, rows)[..., None], states.detach(), states)
+
+    embeddings.forward = types.MethodType(forward, embeddings)
 
 
 @EngineRegistry.register(model_type="value_model", backend=["fsdp2"], device="cpu")

@@ -9,7 +9,7 @@ from typing import Any
 
 from unified_ranker.errors import DataError, missing_extra, unknown_choice
 from unified_ranker.model_settings import ModelSettings, write_settings
-from unified_ranker.training.rl.shared_prompt import LABELS
+from unified_ranker.training.rl.shared_prompt import FROZEN, LABELS
 
 DTYPES = ("float32", "bfloat16")
 #: Where verl notes the last step whose checkpoint is whole.
@@ -91,7 +91,8 @@ def export(checkpoint: Path, folder: Path, *, settings: ModelSettings, dtype: st
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         source = whole if any(whole.glob("*.safetensors")) else _merge(checkpoint, Path(scratch))
-        model = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
+        # Not "auto", which is what the start was saved in: small updates of float32 weights would be lost in bfloat16.
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype_of(source))
         adapter = source / "lora_adapter"
         if adapter.is_dir():
             from peft import PeftModel
@@ -99,9 +100,10 @@ def export(checkpoint: Path, folder: Path, *, settings: ModelSettings, dtype: st
             model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
         if dtype is not None:
             model = model.to(getattr(torch, dtype))
-        # A setting of the run, not of the model.
-        if hasattr(model.config, LABELS):
-            delattr(model.config, LABELS)
+        # Settings of the run, not of the model.
+        for name in (LABELS, FROZEN):
+            if hasattr(model.config, name):
+                delattr(model.config, name)
         model.save_pretrained(folder)
     load_tokenizer(str(whole)).save_pretrained(folder)
     # The weights are written for their owner alone, which a package cannot use.
@@ -109,6 +111,14 @@ def export(checkpoint: Path, folder: Path, *, settings: ModelSettings, dtype: st
         file.chmod(0o644)
     write_settings(folder, settings)
     return folder
+
+
+def _dtype_of(folder: Path) -> Any:
+    """Return the precision that the weights of a folder are stored in."""
+    from safetensors.torch import load_file
+
+    file = next(iter(sorted(folder.glob("*.safetensors"))))
+    return next(iter(load_file(file).values())).dtype
 
 
 def _merge(checkpoint: Path, folder: Path) -> Path:

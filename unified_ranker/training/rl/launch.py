@@ -27,7 +27,7 @@ from unified_ranker.training.mrr import reciprocal_ranks, with_macro
 from unified_ranker.training.rl.config import compose
 from unified_ranker.training.rl.cpu_platform import ENVIRONMENT
 from unified_ranker.training.rl.export import checkpoint_at, export, latest_step, remove_older
-from unified_ranker.training.rl.prepare import Prepared, Setting, check_machine, prepare
+from unified_ranker.training.rl.prepare import Setting, check_machine, prepare
 from unified_ranker.training.rl.recipe import RLRecipe
 from unified_ranker.training.rl.watch import draw, line_of, read_logs, validation_of
 
@@ -59,9 +59,10 @@ def run(recipe: RLRecipe, *, data: Path, out: Path, say: Say, ray_address: str |
     out = out.resolve()
     claim(recipe.to_dict(), out)
     prepared = prepare(recipe, data=data, run=out, ray_address=ray_address)
-    write_config(prepared, out)
     checkpoints, began = out / "checkpoints", time.monotonic()
     done = latest_step(checkpoints)
+    # A run that goes on has validated the weights it goes on from.
+    write_config({**prepared.settings, "trainer.val_before_train": done is None}, out)
     if done is not None:
         say(f"going on after step {done}")
         remove_older(checkpoints, than=done)
@@ -93,7 +94,7 @@ def resolved(recipe: RLRecipe, *, data: Path, out: Path, ray_address: str | None
     return str(OmegaConf.to_yaml(compose(prepared.settings), resolve=True))
 
 
-def write_config(prepared: Prepared, out: Path) -> Any:
+def write_config(found: Mapping[str, Any], out: Path) -> Any:
     """Write ``verl.yaml`` and return it.
 
     Raises:
@@ -102,7 +103,7 @@ def write_config(prepared: Prepared, out: Path) -> Any:
     """
     from omegaconf import OmegaConf
 
-    config = compose(prepared.settings)
+    config = compose(found)
     OmegaConf.save(config, out / "verl.yaml")
     return config
 

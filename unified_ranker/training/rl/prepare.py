@@ -14,12 +14,13 @@ import yaml
 
 from unified_ranker.backends.tokenizer import TokenizerTools, load_tokenizer
 from unified_ranker.errors import BackendError, RecipeError, missing_extra, unknown_choice
+from unified_ranker.exchange import Message
 from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings
 from unified_ranker.prompts import PromptWriter, load_template
 from unified_ranker.rewards.score import Scorer
 from unified_ranker.schema.jsonl import example_from_dict
 from unified_ranker.schema.types import DOMAINS, RankingExample
-from unified_ranker.strategies.elimination import Elimination
+from unified_ranker.strategies.elimination import LABEL_TOKENS, Elimination
 from unified_ranker.strategies.one_shot import OneShot
 from unified_ranker.strategies.registry import make_strategy, method_named
 from unified_ranker.tasks.build import read_split
@@ -38,6 +39,8 @@ from unified_ranker.training.rl.rows import (
 
 # What Ray, verl's actors and vLLM took beside the weights, measured on a machine with two cores.
 BASE_BYTES = 7_000_000_000
+# "<think></think><answer></answer>", whatever the tokenizer makes of it.
+_SETTLED_TOKENS = 32
 # float32 weights, gradients and two moments, the reference model, and vLLM's copy.
 BYTES_PER_PARAMETER = 4 * 6
 
@@ -177,20 +180,29 @@ class Setting:
         )
 
     def lengths(self, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-        """Return the most tokens of a prompt and of a response."""
-        from unified_ranker.exchange import Message
-
+        """Return bounds for the tokens of a prompt and of a response."""
         prompts, responses = 1, 1
         for row in rows:
             messages = [Message(entry["role"], entry["content"]) for entry in row["prompt"]]
-            prompt = self.tools.count_prompt(messages)
             example = example_from_dict(json.loads(row["extra_info"]["example"]), where="row")
-            room = self.strategies[row["ability"]].room(example)
-            whole = self.recipe.method == "iranker" and self.recipe.options.get("layout", "append") == "append"
-            # A reply that had to be mended begins a new sequence, whose prompt holds what was settled before.
-            prompts = max(prompts, prompt + (room if whole and not self.recipe.options.get("permute") else 0))
-            responses = max(responses, room)
+            prompt, response = self._bounds(self.tools.count_prompt(messages), example)
+            prompts, responses = max(prompts, prompt), max(responses, response)
         return prompts, responses
+
+    def _bounds(self, prompt: int, example: RankingExample) -> tuple[int, int]:
+        strategy = self.strategies[example.domain]
+        room = strategy.room(example)
+        if isinstance(strategy, OneShot) or strategy.permute:
+            return prompt, room
+        if strategy.layout == "rounds":
+            # A later round lists fewer candidates, and may show more of each.
+            return max(prompt, min(self.token_budget, self.tools.context_tokens) - room), room
+        # Between the replies stand separators and, with reasoning, the settled form of each step. A reply that had to
+        # be mended begins a new sequence, whose prompt holds all that was settled before.
+        steps, form = len(example.candidates) - 1, _SETTLED_TOKENS if strategy.sampling.reasoning else 0
+        between = self.tools.count(strategy.writer.template.label_separator) + form
+        whole = steps * (strategy.sampling.reply_tokens(LABEL_TOKENS) + between)
+        return prompt + whole, whole
 
 
 def _tokenizer(source: str) -> tuple[Any, int]:

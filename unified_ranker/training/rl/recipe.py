@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -37,6 +39,8 @@ class RLRecipe:
         reward: A name of :data:`~unified_ranker.rewards.score.REWARDS`.
         measure: What ``graded`` and ``permutation`` go by: ``"ndcg"`` or ``"rr"``.
         form: ``"episodes"`` (whole lists, on-policy) or ``"cases"`` (the published construction).
+        frozen_labels: Keep the embeddings of labels as they are, on a CPU; for models that start here, whose labels are
+            laid out.
         order: ``"mixed"`` or ``"sequence"``; see :func:`~unified_ranker.training.rl.rows.training_examples`.
         steps: Updates of the rollout policy.
         batch: Rows of a step.
@@ -63,6 +67,7 @@ class RLRecipe:
     reward: str = "binary"
     measure: str = "ndcg"
     form: str = "episodes"
+    frozen_labels: bool = False
     order: str = "mixed"
     steps: int = 100
     batch: int = 64
@@ -82,10 +87,16 @@ class RLRecipe:
         return asdict(self)
 
     @property
+    def restricted(self) -> bool:
+        """Whether replies are restricted to labels."""
+        if self.method == "dranker":
+            return bool(self.options.get("permute"))
+        return not (self.options.get("reasoning") or self.options.get("unguided"))
+
+    @property
     def by_verl(self) -> bool:
         """Whether verl's own loop and reward manager play the rows: single replies that nothing restricts."""
-        free = bool(self.options.get("reasoning") or self.options.get("unguided"))
-        return self.form == "cases" and free
+        return self.form == "cases" and not self.restricted
 
 
 def recipe_names() -> list[str]:
@@ -119,8 +130,8 @@ def parse_recipe(record: Mapping[str, Any]) -> RLRecipe:
     if not recipe.tasks:
         raise RecipeError("tasks is empty; name at least one task with its weight")
     weights = recipe.tasks.values()
-    if not all(isinstance(w, (int, float)) and w >= 0 for w in weights) or not sum(weights) > 0:
-        raise RecipeError(f"tasks={dict(recipe.tasks)} must hold weights ≥ 0, not all of them 0")
+    if not all(isinstance(w, (int, float)) and 0 <= w < math.inf for w in weights) or not sum(weights) > 0:
+        raise RecipeError(f"tasks={dict(recipe.tasks)} must hold weights ≥ 0, finite and not all of them 0")
     for where, value, known in (
         ("platform", recipe.platform, PLATFORMS),
         ("method", recipe.method, tuple(METHODS)),
@@ -157,15 +168,16 @@ def parse_recipe(record: Mapping[str, Any]) -> RLRecipe:
 
 def _number(value: Any) -> Any:
     """Return the number that YAML 1.1 takes for a string, such as 1e-4."""
-    if not isinstance(value, str):
-        return value
-    try:
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
         return float(value)
-    except ValueError:
-        return value
+    return value
 
 
 def _check_combinations(recipe: RLRecipe) -> None:
+    if recipe.frozen_labels and (recipe.platform != "cpu" or not recipe.restricted):
+        raise RecipeError(
+            "frozen_labels=true is for platform='cpu' and replies that are restricted to labels; leave it out"
+        )
     stepwise = recipe.verl.get("algorithm.adv_estimator") == "step_grpo"
     if recipe.form == "cases" and recipe.method != "iranker":
         raise RecipeError(f"form='cases' are single eliminations; method={recipe.method!r} needs form='episodes'")
@@ -184,10 +196,13 @@ def _check_combinations(recipe: RLRecipe) -> None:
         raise RecipeError(
             "options.on_error='retry' asks a step twice, and its tokens could not be told apart; use 'repair'"
         )
-    for name in ("temperature", "top_p", "seed", "shuffle_seed"):
+    for name in ("temperature", "top_p"):
         if name in recipe.options:
             raise RecipeError(
                 f"options.{name}: rollouts are drawn by verl; set verl.actor_rollout_ref.rollout.{name} instead"
             )
+    for name in ("seed", "shuffle_seed"):
+        if name in recipe.options:
+            raise RecipeError(f"options.{name}: rows and rollouts go by the recipe's own seed; set seed instead")
     if recipe.group < 2 and recipe.verl.get("algorithm.adv_estimator", "grpo") in ("grpo", "step_grpo"):
         raise RecipeError(f"group={recipe.group}: a group of one has nothing to be compared with; take at least 2")

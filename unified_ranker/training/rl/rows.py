@@ -148,7 +148,12 @@ def row_of(
             "style": "rule",
             "ground_truth": json.dumps(
                 ground_truth(
-                    example, labels, scorer=scorer, reasoning=strategy.sampling.reasoning, joined=not separator
+                    example,
+                    labels,
+                    scorer=scorer,
+                    reasoning=strategy.sampling.reasoning,
+                    joined=not separator,
+                    runs_on=isinstance(strategy, Elimination) and strategy.runs_on,
                 )
             ),
         },

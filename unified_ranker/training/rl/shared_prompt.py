@@ -18,6 +18,8 @@ import torch
 
 #: Name of the model setting that holds the tokens of all labels, where replies are restricted to them.
 LABELS = "ranking_labels"
+#: Name of the model setting that keeps their embeddings as they are.
+FROZEN = "ranking_frozen_labels"
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def pack(
         kept=kept,
         rows=torch.tensor([group for group, *_ in wanted], dtype=torch.long),
         places=torch.tensor([kept - width + shift[group] + source for group, source, *_ in wanted], dtype=torch.long),
-        free=torch.tensor(free) if labels else None,
+        free=torch.tensor(free, dtype=torch.bool).reshape(-1, len(labels)) if labels else None,
         targets=torch.tensor([token for _, _, token, _ in wanted], dtype=torch.long),
         flat=torch.tensor([index for *_, index in wanted], dtype=torch.long),
     )
