@@ -76,6 +76,7 @@ def compute_score(
 
     Raises:
         DataError: the ground truth is malformed.
+        OptionError: it names a reward or a measure that is not known.
 
     Example:
         >>> truth = {"reward": "binary", "measure": "ndcg", "reasoning": False, "joined": False, "runs_on": False,
@@ -84,6 +85,8 @@ def compute_score(
         1.0
     """
     if not isinstance(solution_str, str):
+        if solution_str is None or ground_truth is None:
+            raise DataError("fields 'solution_str' and 'ground_truth' are needed: a response and its truth, or lists")
         replies, truths = list(solution_str), list(ground_truth)
         if len(replies) != len(truths):
             raise DataError(f"{len(replies)} responses for {len(truths)} ground truths; give one for each")

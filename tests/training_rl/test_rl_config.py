@@ -15,6 +15,7 @@ from unified_ranker.training.rl.recipe import load_recipe, parse_recipe, recipe_
 
 RUN = Path("runs") / "one"
 LABELS = "+actor_rollout_ref.model.override_config.ranking_labels"
+FROZEN = "+actor_rollout_ref.model.override_config.ranking_frozen_labels"
 MODE = "actor_rollout_ref.rollout.logprobs_mode"
 PROCESSOR = "+actor_rollout_ref.rollout.engine_kwargs.vllm.logits_processors"
 
@@ -133,6 +134,13 @@ def test_probabilities_are_taken_among_labels_only_where_replies_are(
     else:
         assert LABELS not in there
         assert there.get(MODE) == ("raw_logprobs" if restricted else None)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_labels_are_kept_as_they_are_where_the_recipe_says_so(frozen: bool) -> None:
+    there = found(platform="cpu", label_tokens=(7, 8), frozen_labels=frozen)
+    assert there[LABELS] == [7, 8]
+    assert bool(there.get(FROZEN)) is frozen
 
 
 def test_labels_of_several_tokens_are_taken_among_the_whole_vocabulary() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import stat
 from pathlib import Path
@@ -8,13 +9,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from unified_ranker import Ranker
 from unified_ranker.errors import DataError, MissingExtraError, OptionError
 from unified_ranker.model_settings import ModelSettings, read_settings
-from unified_ranker.training.rl.export import LATEST, checkpoint_at, export, export_run, latest_step, remove_older
+from unified_ranker.training.rl.export import LATEST, checkpoint_at, export, export_run, latest_step, remove_unfinished
 from unified_ranker.training.rl.recipe import parse_recipe
+from unified_ranker.training.rl.shared_prompt import FROZEN, LABELS
 
 SETTINGS = ModelSettings(method="iranker", style="natural", token_budget=999, options={"layout": "rounds"})
 
@@ -86,7 +89,7 @@ def test_only_what_lies_beyond_the_last_whole_step_is_removed(tmp_path: Path) ->
     folder = checkpoints(tmp_path / "checkpoints", 5, 9, 10, 11, 100, latest="10")
     (folder / "global_step_none").mkdir()
     (folder / "other").mkdir()
-    remove_older(folder, than=10)
+    remove_unfinished(folder, after=10)
     assert {path.name for path in folder.iterdir()} == {
         "global_step_5",
         "global_step_9",
@@ -98,7 +101,7 @@ def test_only_what_lies_beyond_the_last_whole_step_is_removed(tmp_path: Path) ->
 
 
 def test_removing_where_nothing_is_does_nothing(tmp_path: Path) -> None:
-    remove_older(tmp_path / "none", than=1)
+    remove_unfinished(tmp_path / "none", after=1)
 
 
 def test_a_whole_checkpoint_becomes_a_model_that_ranks(tmp_path: Path, tiny_model: Path) -> None:
@@ -125,6 +128,29 @@ def test_weights_are_written_in_the_type_that_is_asked_for(tmp_path: Path, tiny_
     folder = export(whole(tiny_model, tmp_path), tmp_path / "model", settings=SETTINGS, dtype=dtype)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
     assert {value.dtype for value in model.state_dict().values()} == {getattr(torch, dtype)}
+
+
+@pytest.mark.parametrize("start", ["bfloat16", "float32"])
+def test_weights_keep_the_precision_that_they_were_trained_in(tmp_path: Path, tiny_model: Path, start: str) -> None:
+    # The model's settings say what the start was saved in; small updates would be lost on the way back to that.
+    checkpoint = whole(tiny_model, tmp_path)
+    path = checkpoint / "huggingface" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "dtype": start, "torch_dtype": start}), encoding="utf-8")
+    folder = export(checkpoint, tmp_path / "model", settings=SETTINGS)
+    one, other = (load_file(next(place.glob("*.safetensors"))) for place in (folder, tiny_model))
+    assert all(one[name].dtype == torch.float32 and torch.equal(one[name], other[name]) for name in one)
+
+
+def test_settings_of_the_run_do_not_stay_with_the_model(tmp_path: Path, tiny_model: Path) -> None:
+    checkpoint = whole(tiny_model, tmp_path)
+    path = checkpoint / "huggingface" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, LABELS: [1, 2], FROZEN: True}), encoding="utf-8")
+    folder = export(checkpoint, tmp_path / "model", settings=SETTINGS)
+    kept = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert kept["hidden_size"] == config["hidden_size"]
+    assert not {LABELS, FROZEN} & set(kept)
 
 
 def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:

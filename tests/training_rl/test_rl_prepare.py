@@ -16,6 +16,7 @@ import torch
 import yaml
 from tiny_models import save_model
 from toy_tasks import build_toy
+from unified_ranker.rewards.reward import Reward
 from unified_ranker.rewards.verl_entry import compute_score
 
 from unified_ranker.backends.tokenizer import TokenizerTools
@@ -33,7 +34,7 @@ from unified_ranker.model_settings import ModelSettings, embedded_path, write_se
 from unified_ranker.prompts import PromptWriter, load_template
 from unified_ranker.schema.jsonl import example_from_dict
 from unified_ranker.schema.parquet import write_parquet
-from unified_ranker.schema.types import Candidate, RankingExample
+from unified_ranker.schema.types import Candidate, Ranking, RankingExample
 from unified_ranker.strategies.registry import make_strategy, method_named
 from unified_ranker.training.rl import prepare as module
 from unified_ranker.training.rl.credit import TRAILER
@@ -368,46 +369,75 @@ def test_whatever_is_played_fits_the_sizes_that_verl_is_told(
     assert longest[1] <= responses, "a response is longer than data.max_response_length"
 
 
-def test_a_later_round_may_have_the_longest_prompt(letters: Path, tmp_path: Path) -> None:
-    # A history that does not fit beside three candidates fits beside two.
-    example = RankingExample(
-        "list",
-        "query",
-        tuple(Candidate(f"c{place}", "film") for place in range(3)),
-        task="movie",
-        domain="recommendation",
-        context=("a" * 60, "b" * 60),
-        relevance={"c0": 1.0},
-        group="list",
-    )
+# Texts that cannot be cut, and a history that has to give way once a list takes a little more room.
+LONG = RankingExample(
+    "list",
+    "query",
+    tuple(Candidate(f"c{place}", "film") for place in range(3)),
+    task="movie",
+    domain="recommendation",
+    context=("a" * 80, "b" * 80),
+    relevance={"c0": 1.0},
+    group="list",
+)
+
+
+@pytest.fixture
+def one_list(tmp_path: Path) -> Path:
     folder = tmp_path / "data" / "movie"
     folder.mkdir(parents=True)
     (folder / "card.json").write_text("{}", encoding="utf-8")
     for split in ("train", "validation", "test"):
-        write_parquet(folder / f"{split}.parquet", [example])
+        write_parquet(folder / f"{split}.parquet", [LONG])
+    return tmp_path / "data"
 
-    def prompts_of(recipe: RLRecipe) -> list[int]:
-        setting, found = Setting(recipe), list[int]()
-        engine = writes(setting.tools, random.Random(0))
 
-        async def ask(prompt: list[int], request: Request) -> Tokens:
-            found.append(len(prompt))
-            tokens: Tokens = await engine(prompt, request)
-            return tokens
+def prompts_of(recipe: RLRecipe, **more: Any) -> list[int]:
+    """Return how long each prompt is when the list is played; ``more`` are options of a loop of its own."""
+    setting, found = Setting(recipe), list[int]()
+    engine = writes(setting.tools, random.Random(0))
 
-        strategy: Any = setting.strategies[example.domain]
-        score = lambda played, ranking: setting.scorer.ranking(strategy.parse, played, ranking)  # noqa: E731
-        asyncio.run(play(strategy, example, reader=setting.tools, ask=ask, score=score, ends=frozenset()))
-        return found
+    async def ask(prompt: list[int], request: Request) -> Tokens:
+        found.append(len(prompt))
+        tokens: Tokens = await engine(prompt, request)
+        return tokens
 
+    writer = setting.strategies[LONG.domain].writer
+    strategy: Any = make_strategy(recipe.method, writer=writer, **{**recipe.options, **more})
+
+    def score(played: RankingExample, ranking: Ranking) -> list[Reward]:
+        return setting.scorer.ranking(strategy.parse, played, ranking)
+
+    asyncio.run(play(strategy, LONG, reader=setting.tools, ask=ask, score=score, ends=frozenset()))
+    return found
+
+
+def test_a_later_round_may_have_the_longest_prompt(letters: Path, one_list: Path, tmp_path: Path) -> None:
     changes = {"model": str(letters), "tasks": {"movie": 1}, "options": {"layout": "rounds"}}
     free = prompts_of(recipe_of(**changes))
     assert free[0] > free[1]
-    room = Setting(recipe_of(**changes)).strategies[example.domain].room(example)
+    # Room for the whole history beside two candidates, but not beside three.
+    room = Setting(recipe_of(**changes)).strategies[LONG.domain].room(LONG)
     tight = recipe_of(**changes, token_budget=free[1] + room)
-    assert prompts_of(tight)[1] == free[1]
-    prepared = prepare(tight, data=tmp_path / "data", run=tmp_path / "run")
+    assert prompts_of(tight)[1] == free[1] > prompts_of(tight)[0]
+    prepared = prepare(tight, data=one_list, run=tmp_path / "run")
     assert max(prompts_of(tight)) <= prepared.settings["data.max_prompt_length"]
+
+
+def test_a_single_step_may_have_a_longer_prompt_than_the_row_of_its_case(
+    letters: Path, one_list: Path, tmp_path: Path
+) -> None:
+    changes = {"model": str(letters), "tasks": {"movie": 1}, "form": "cases", "options": {}}
+    (free,) = prompts_of(recipe_of(**changes), max_steps=1)
+    # Room for the whole history and one reply, but not for as many replies as the list has steps.
+    steps = len(LONG.candidates) - 1
+    room = Setting(recipe_of(**changes)).strategies[LONG.domain].room(LONG)
+    tight = recipe_of(**changes, token_budget=free + room // steps)
+    assert prompts_of(tight, max_steps=1) == [free]
+    assert prompts_of(tight)[0] < free
+    prepared = prepare(tight, data=one_list, run=tmp_path / "run")
+    assert {row["agent_name"] for row in rows_in(tmp_path / "run", "train")} == {"unified_ranker_case"}
+    assert free <= prepared.settings["data.max_prompt_length"]
 
 
 def test_sizes_are_those_of_the_longest_row(data: Path, tmp_path: Path) -> None:

@@ -6,8 +6,13 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny_models import make_tokenizer
+from toy_tasks import toy_list
 
+from unified_ranker.backends.tokenizer import TokenizerTools
 from unified_ranker.errors import OptionError, RecipeError
+from unified_ranker.prompts import PromptWriter, load_template
+from unified_ranker.strategies.registry import METHODS, make_strategy
 from unified_ranker.training.rl.recipe import RLRecipe, load_recipe, parse_recipe, recipe_names
 
 PLAIN: dict[str, Any] = {"name": "plain", "tasks": {"movie": 1}}
@@ -77,14 +82,16 @@ def test_the_table_of_changes_knows_every_field() -> None:
     assert set(CHANGES) == {entry.name for entry in fields(RLRecipe)}
 
 
+# What a field needs besides: a reward fits one method alone, and labels are kept on a CPU alone.
+NEEDS = {"method": ["reward=permutation"], "frozen_labels": ["platform=cpu"]}
+
+
 @pytest.mark.parametrize("key", CHANGES)
 def test_an_override_changes_its_field_and_no_other(tmp_path: Path, key: str) -> None:
-    path = write(tmp_path, PLAIN)
-    # A reward fits one method alone, and labels are frozen on a CPU alone.
-    more = {"method": ["reward=permutation"], "frozen_labels": ["platform=cpu"]}.get(key, [])
+    path, more = write(tmp_path, PLAIN), NEEDS.get(key, [])
     before = load_recipe(path).to_dict()
     after = load_recipe(path, [f"{key}={CHANGES[key]}", *more]).to_dict()
-    assert {name for name in before if before[name] != after[name]} == {key, *(other.split("=")[0] for other in more)}
+    assert {name for name in before if before[name] != after[name]} == {key, *(line.partition("=")[0] for line in more)}
 
 
 def test_overrides_reach_into_mappings_and_the_last_one_counts() -> None:
@@ -144,10 +151,38 @@ def test_the_order_of_tasks_is_kept() -> None:
         ({"form": "cases", "options": {"reasoning": True}}, True),
         ({"form": "cases", "options": {"unguided": True}}, True),
         ({"form": "cases", "options": {"unguided": False, "layout": "rounds"}}, False),
+        ({"method": "dranker", "reward": "permutation"}, False),
     ],
 )
 def test_verl_plays_single_replies_that_nothing_restricts(changes: dict[str, Any], free: bool) -> None:
     assert parsed(**changes).by_verl is free
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "restricted"),
+    [
+        ("iranker", {}, True),
+        ("iranker", {"layout": "rounds"}, True),
+        ("iranker", {"permute": True}, True),
+        ("iranker", {"reasoning": True}, False),
+        ("iranker", {"unguided": True}, False),
+        ("dranker", {}, False),
+        ("dranker", {"reasoning": True}, False),
+        ("dranker", {"permute": True}, True),
+    ],
+)
+def test_replies_are_restricted_where_the_strategy_asks_for_labels(
+    method: str, options: dict[str, Any], restricted: bool
+) -> None:
+    reward = "binary" if method == "iranker" else "permutation"
+    recipe = parsed(method=method, reward=reward, options=options)
+    assert recipe.restricted is restricted
+    # As the strategy itself has it.
+    tools = TokenizerTools(make_tokenizer(labels=("<1>", "<2>")), context_tokens=4096, labels=("<1>", "<2>"))
+    style = "natural" if options.get("reasoning") else "compact"
+    writer = PromptWriter(load_template(style, METHODS[method].template, "passage"), tools)
+    (request,) = next(make_strategy(method, writer=writer, **options).rank(toy_list("list", (1, 0))))
+    assert bool(request.choices) is restricted
 
 
 # What is wrong in an override of the tiny recipe, and what its message has to name.
@@ -232,6 +267,9 @@ COMBINATIONS = [
     ),
     ({"options": {"on_error": "retry"}}, "use 'repair'"),
     ({"group": 1, "verl": {"algorithm.adv_estimator": "grpo"}}, "group=1: a group of one"),
+    ({"frozen_labels": True}, "frozen_labels=true is for platform='cpu'.*leave it out"),
+    ({"frozen_labels": True, "platform": "cpu", "options": {"unguided": True}}, "frozen_labels=true is for"),
+    ({"frozen_labels": True, "platform": "cpu", "method": "dranker", "reward": "permutation"}, "frozen_labels=true"),
     ({"group": 1, "verl": {"algorithm.adv_estimator": "step_grpo"}}, "group=1: a group of one"),
     ({"method": "dranker"}, "reward='binary' is not for method 'dranker'; choose one of: permutation"),
     ({"method": "dranker", "reward": "permutation", "options": {"layout": "append"}}, "layout='append'.*'dranker'"),
@@ -258,6 +296,7 @@ def test_what_does_not_go_together_is_named_with_the_mend(changes: dict[str, Any
         {"method": "dranker", "reward": "permutation", "options": {"permute": True}},
         {"tasks": {"movie": 0.25, "game": 0}},
         {"reward": "graded", "measure": "rr"},
+        {"frozen_labels": True, "platform": "cpu"},
         {"token_budget": 0, "test_lists": 0},
     ],
 )

@@ -132,11 +132,12 @@ def run(recipe: VerlSFTRecipe, *, data: Path, out: Path, say: Callable[[str], No
     """
     from omegaconf import OmegaConf
 
-    from unified_ranker.training.rl.export import export, latest_step, remove_older
-    from unified_ranker.training.rl.launch import claim, environment, follow
+    from unified_ranker.training.rl.export import export, latest_step, remove_unfinished
+    from unified_ranker.training.rl.launch import claim, environment, follow, refuse_other
 
-    config, setting, rows = plan(recipe, data=data, out=out)
     out = out.resolve()
+    refuse_other(recipe.to_dict(), out)
+    config, setting, rows = plan(recipe, data=data, out=out)
     claim(recipe.to_dict(), out)
     _write(rows, out / "rows.parquet")
     OmegaConf.save(config, out / "verl.yaml")
@@ -144,7 +145,7 @@ def run(recipe: VerlSFTRecipe, *, data: Path, out: Path, say: Callable[[str], No
     done = latest_step(checkpoints)
     if done is not None:
         say(f"going on after step {done}")
-        remove_older(checkpoints, than=done)
+        remove_unfinished(checkpoints, after=done)
     if done is None or done < recipe.steps:
         env = environment(out, on_cpu=recipe.platform == "cpu")
         # Meant for workers of Ray, of which there are none here: verl would ask Ray which device it gave.

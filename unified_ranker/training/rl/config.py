@@ -159,7 +159,7 @@ def _spell(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         # hydra's grammar: a backslash stands for itself, but for those before a quote or the end.
-        spelled = re.sub(r"(\\+)('|$)", r"\1\1\2", value).replace("'", "\\'")
+        spelled = re.sub(r"(\\+)('|\Z)", r"\1\1\2", value).replace("'", "\\'")
         return f"'{spelled}'"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(_spell(entry) for entry in value) + "]"

@@ -21,6 +21,7 @@ from verl.utils import tensordict_utils
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
+from unified_ranker.errors import RecipeError
 from unified_ranker.training.rl.shared_prompt import FROZEN, LABELS, Packed, pack
 
 
@@ -30,6 +31,13 @@ class SharedPromptEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl ca
 
     def _build_module(self) -> Any:
         module = super()._build_module()
+        attention = module.config._attn_implementation
+        if attention != "sdpa":
+            # Others take the mask for something to add.
+            raise RecipeError(
+                f"attn_implementation={attention!r}: prompts that are shared need 'sdpa'; leave "
+                "actor_rollout_ref.model.override_config.attn_implementation as it is"
+            )
         self._labels: list[int] = list(getattr(module.config, LABELS, None) or [])
         frozen = bool(getattr(module.config, FROZEN, False))
         if self._labels:

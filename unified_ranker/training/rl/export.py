@@ -34,7 +34,8 @@ def checkpoint_at(checkpoints: Path, step: int | None = None) -> Path:
     found = latest_step(checkpoints) if step is None else step
     folder = checkpoints / f"global_step_{found}" / "actor"
     if found is None or not folder.is_dir():
-        there = sorted(path.name.removeprefix("global_step_") for path in checkpoints.glob("global_step_*"))
+        steps = [path.name.removeprefix("global_step_") for path in checkpoints.glob("global_step_*")]
+        there = sorted((step for step in steps if step.isdigit()), key=int)
         raise DataError(
             f"{str(checkpoints)!r} has no checkpoint of step {step if step is not None else '(last)'}; "
             f"there are: {', '.join(there) or 'none'}"
@@ -115,10 +116,13 @@ def export(checkpoint: Path, folder: Path, *, settings: ModelSettings, dtype: st
 
 def _dtype_of(folder: Path) -> Any:
     """Return the precision that the weights of a folder are stored in."""
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
-    file = next(iter(sorted(folder.glob("*.safetensors"))))
-    return next(iter(load_file(file).values())).dtype
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise DataError(f"{str(folder)!r} holds no weights (*.safetensors)")
+    with safe_open(files[0], framework="pt") as tensors:
+        return tensors.get_tensor(next(iter(tensors.keys()))).dtype
 
 
 def _merge(checkpoint: Path, folder: Path) -> Path:
@@ -147,9 +151,9 @@ def _merge(checkpoint: Path, folder: Path) -> Path:
     return target
 
 
-def remove_older(checkpoints: Path, *, than: int) -> None:
+def remove_unfinished(checkpoints: Path, *, after: int) -> None:
     """Remove what a killed run left of checkpoints beyond the last whole one, which would be in the way of the next."""
     for path in checkpoints.glob("global_step_*"):
         step = path.name.removeprefix("global_step_")
-        if step.isdigit() and int(step) > than:
+        if step.isdigit() and int(step) > after:
             shutil.rmtree(path)

@@ -26,7 +26,7 @@ from unified_ranker.tasks.build import read_split
 from unified_ranker.training.mrr import reciprocal_ranks, with_macro
 from unified_ranker.training.rl.config import compose
 from unified_ranker.training.rl.cpu_platform import ENVIRONMENT
-from unified_ranker.training.rl.export import checkpoint_at, export, latest_step, remove_older
+from unified_ranker.training.rl.export import checkpoint_at, export, latest_step, remove_unfinished
 from unified_ranker.training.rl.prepare import Setting, check_machine, prepare
 from unified_ranker.training.rl.recipe import RLRecipe
 from unified_ranker.training.rl.watch import draw, line_of, read_logs, validation_of
@@ -57,15 +57,17 @@ def run(recipe: RLRecipe, *, data: Path, out: Path, say: Say, ray_address: str |
     """
     check_machine(recipe, ray_address=ray_address)
     out = out.resolve()
-    claim(recipe.to_dict(), out)
+    refuse_other(recipe.to_dict(), out)
     prepared = prepare(recipe, data=data, run=out, ray_address=ray_address)
+    claim(recipe.to_dict(), out)
     checkpoints, began = out / "checkpoints", time.monotonic()
     done = latest_step(checkpoints)
     # A run that goes on has validated the weights it goes on from.
-    write_config({**prepared.settings, "trainer.val_before_train": done is None}, out)
+    first = {} if done is None else {"trainer.val_before_train": False}
+    write_config({**first, **prepared.settings}, out)
     if done is not None:
         say(f"going on after step {done}")
-        remove_older(checkpoints, than=done)
+        remove_unfinished(checkpoints, after=done)
     if done is None or done < recipe.steps:
         follow(
             ["verl.trainer.main_ppo"],
@@ -108,20 +110,27 @@ def write_config(found: Mapping[str, Any], out: Path) -> Any:
     return config
 
 
-def claim(recipe: Mapping[str, Any], out: Path) -> None:
-    """Make a folder the run of a recipe.
+def refuse_other(recipe: Mapping[str, Any], out: Path) -> None:
+    """Check that a folder holds no run of another recipe.
 
     Raises:
-        RecipeError: it is another's.
+        RecipeError: it does.
     """
     note = out / "recipe.yaml"
-    text = yaml.safe_dump(dict(recipe), sort_keys=False)
-    if note.is_file() and note.read_text(encoding="utf-8") != text:
+    if note.is_file() and note.read_text(encoding="utf-8") != _written(recipe):
         raise RecipeError(
             f"{str(out)!r} holds a run of another recipe; choose another --out, or the recipe it was started with"
         )
+
+
+def claim(recipe: Mapping[str, Any], out: Path) -> None:
+    """Note in a folder which recipe it is the run of."""
     out.mkdir(parents=True, exist_ok=True)
-    note.write_text(text, encoding="utf-8")
+    (out / "recipe.yaml").write_text(_written(recipe), encoding="utf-8")
+
+
+def _written(recipe: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(recipe), sort_keys=False)
 
 
 def environment(out: Path, *, on_cpu: bool) -> dict[str, str]:

@@ -135,6 +135,11 @@ async def play(
             prompt = reader.prompt_ids(request.messages, request.reply_prefix)
             segment = _continued(segments, prompt)
             tokens = await ask(prompt, request)
+            if not tokens.ids or len(tokens.logprobs) not in (0, len(tokens.ids)):
+                raise DataError(
+                    f"example {example.id!r}: the engine wrote {len(tokens.ids)} tokens with {len(tokens.logprobs)} "
+                    "log-probabilities"
+                )
             start = len(segment.response)
             segment.response += tokens.ids
             segment.mask += [1] * len(tokens.ids)

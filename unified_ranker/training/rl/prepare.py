@@ -19,7 +19,8 @@ from unified_ranker.model_settings import ModelSettings, embedded_path, read_set
 from unified_ranker.prompts import PromptWriter, load_template
 from unified_ranker.rewards.score import Scorer
 from unified_ranker.schema.jsonl import example_from_dict
-from unified_ranker.schema.types import DOMAINS, RankingExample
+from unified_ranker.schema.types import DOMAINS, RankingExample, Usage
+from unified_ranker.strategies.base import label
 from unified_ranker.strategies.elimination import LABEL_TOKENS, Elimination
 from unified_ranker.strategies.one_shot import OneShot
 from unified_ranker.strategies.registry import make_strategy, method_named
@@ -138,18 +139,9 @@ class Setting:
         self.token_budget = recipe.token_budget or own.token_budget or context
         self.scorer = Scorer(recipe.reward, recipe.measure)  # type: ignore[arg-type]  # checked with the recipe
         self.tools = TokenizerTools(self.tokenizer, context_tokens=context, labels=own.labels)
-        self.strategies: dict[str, Elimination | OneShot] = {
-            domain: trainable(
-                recipe.method,
-                writer=PromptWriter(
-                    load_template(self.style, method_named(recipe.method).template, domain),
-                    self.tools,
-                    self.token_budget,
-                ),
-                **recipe.options,
-            )
-            for domain in DOMAINS
-        }
+        self.strategies = self._strategies()
+        # A case is the first step of its list, whose prompt needs room for that step alone.
+        self.cases = self._strategies(max_steps=1) if recipe.form == "cases" else self.strategies
         self.ranker = ModelSettings(
             method=recipe.method,
             style=self.style,
@@ -157,6 +149,24 @@ class Setting:
             labels=own.labels,
             options=dict(recipe.options),
         )
+
+    def _strategies(self, **more: Any) -> dict[str, Elimination | OneShot]:
+        recipe = self.recipe
+        return {
+            domain: trainable(
+                recipe.method,
+                writer=PromptWriter(
+                    load_template(self.style, method_named(recipe.method).template, domain),
+                    self.tools,
+                    self.token_budget,
+                ),
+                **{**recipe.options, **more},
+            )
+            for domain in DOMAINS
+        }
+
+    def _strategy(self, domain: str, loop: str) -> Elimination | OneShot:
+        return (self.strategies if loop == RANKING_LOOP else self.cases)[domain]
 
     def spec(self, **more: Any) -> dict[str, Any]:
         """Return what the agent loop needs to build the same again, with more options for cases."""
@@ -176,7 +186,12 @@ class Setting:
     def row(self, example: RankingExample, *, index: int, split: str, loop: str) -> dict[str, Any]:
         """Return one row."""
         return row_of(
-            example, index=index, split=split, strategy=self.strategies[example.domain], scorer=self.scorer, loop=loop
+            example,
+            index=index,
+            split=split,
+            strategy=self._strategy(example.domain, loop),
+            scorer=self.scorer,
+            loop=loop,
         )
 
     def lengths(self, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
@@ -185,24 +200,27 @@ class Setting:
         for row in rows:
             messages = [Message(entry["role"], entry["content"]) for entry in row["prompt"]]
             example = example_from_dict(json.loads(row["extra_info"]["example"]), where="row")
-            prompt, response = self._bounds(self.tools.count_prompt(messages), example)
+            strategy = self._strategy(row["ability"], row["agent_name"])
+            prompt, response = self._bounds(self.tools.count_prompt(messages), example, strategy)
             prompts, responses = max(prompts, prompt), max(responses, response)
         return prompts, responses
 
-    def _bounds(self, prompt: int, example: RankingExample) -> tuple[int, int]:
-        strategy = self.strategies[example.domain]
+    def _bounds(self, prompt: int, example: RankingExample, strategy: Elimination | OneShot) -> tuple[int, int]:
         room = strategy.room(example)
         if isinstance(strategy, OneShot) or strategy.permute:
             return prompt, room
         if strategy.layout == "rounds":
-            # A later round lists fewer candidates, and may show more of each.
-            return max(prompt, min(self.token_budget, self.tools.context_tokens) - room), room
+            # Where texts had to be cut, a later round, of fewer candidates, may show more of each.
+            listed = label(example.candidates, self.tools, strategy.writer.template.label_separator)
+            whole = strategy.writer.write(example, listed, form=strategy.form, room=room).cut == Usage()
+            return prompt if whole else max(prompt, min(self.token_budget, self.tools.context_tokens) - room), room
         # Between the replies stand separators and, with reasoning, the settled form of each step. A reply that had to
         # be mended begins a new sequence, whose prompt holds all that was settled before.
-        steps, form = len(example.candidates) - 1, _SETTLED_TOKENS if strategy.sampling.reasoning else 0
+        steps = min(len(example.candidates) - 1, strategy.max_steps or len(example.candidates))
+        form = _SETTLED_TOKENS if strategy.sampling.reasoning else 0
         between = self.tools.count(strategy.writer.template.label_separator) + form
-        whole = steps * (strategy.sampling.reply_tokens(LABEL_TOKENS) + between)
-        return prompt + whole, whole
+        reply = steps * (strategy.sampling.reply_tokens(LABEL_TOKENS) + between)
+        return prompt + reply, reply
 
 
 def _tokenizer(source: str) -> tuple[Any, int]:
@@ -230,7 +248,8 @@ def prepare(recipe: RLRecipe, *, data: Path, run: Path, ray_address: str | None 
 
     Raises:
         MissingSourceError: a task of the recipe is not built in ``data``.
-        DataError: a task has no training lists, or no validation lists.
+        DataError: a task has no training lists.
+        RecipeError: a task has no validation lists.
         PromptTooLongError: a list does not fit the token budget.
     """
     setting = Setting(recipe)
@@ -285,7 +304,8 @@ def validation_lists(data: Path, tasks: Mapping[str, float], count: int) -> list
 
     found = []
     for task in tasks:
-        lists = list(read_split(data, task, "validation"))[:count]
+        # A list of one has nothing to be ranked.
+        lists = [e for e in read_split(data, task, "validation") if len(e.candidates) > 1][:count]
         if not lists:
             raise RecipeError(f"task {task!r} has no validation lists in {str(data / task)!r}; leave it out of tasks")
         found += [shuffled(example, random.Random(f"validation/{example.id}")) for example in lists]

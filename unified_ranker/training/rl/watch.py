@@ -21,7 +21,7 @@ def read_logs(folder: Path) -> dict[int, dict[str, float]]:
     """
     found: dict[int, dict[str, float]] = {}
     for file in sorted(folder.glob("*.jsonl")):
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 record = json.loads(line)
             except ValueError:
