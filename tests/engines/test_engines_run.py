@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from unified_ranker.model_settings import embedded_path
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.training.rl.watch import read_logs, validation_of
 
-pytestmark = [pytest.mark.verl, pytest.mark.vllm, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.verl, pytest.mark.vllm, pytest.mark.timeout(1200), pytest.mark.filterwarnings("ignore")]
 
 STEPS = 5
 RECIPE = {
@@ -87,42 +89,84 @@ def descendants(folder: Path) -> list[int]:
     return found
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, toy_data: Path) -> Path:
-    """Start a run, kill its driver after the first checkpoint, start it again, and return its folder."""
-    folder = tmp_path_factory.mktemp("rl")
-    recipe = {**RECIPE, "verl": {**RECIPE["verl"], "trainer.rollout_data_dir": str(folder / "rollouts")}}  # type: ignore[dict-item]
-    (folder / "recipe-file.yaml").write_text(yaml.safe_dump(recipe))
-    first = start(folder, toy_data)
-    latest = folder / "run" / "checkpoints" / "latest_checkpointed_iteration.txt"
-    limit = time.monotonic() + 400
-    while not latest.is_file():
-        assert first.poll() is None, (folder / "said.txt").read_text()[-3000:]
+def wait_for(what: Callable[[], bool], folder: Path, process: subprocess.Popen[str], *, seconds: float) -> None:
+    limit = time.monotonic() + seconds
+    while not what():
+        assert process.poll() is None, (folder / "said.txt").read_text()[-3000:]
         assert time.monotonic() < limit, (folder / "said.txt").read_text()[-3000:]
-        time.sleep(0.5)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+        time.sleep(0.2)
+
+
+def left_after(folder: Path) -> list[int]:
     limit = time.monotonic() + 60
     while descendants(folder) and time.monotonic() < limit:
         time.sleep(0.5)
-    (folder / "left.json").write_text(json.dumps(descendants(folder)))
-    (folder / "killed-at.txt").write_text(latest.read_text())
+    return descendants(folder)
+
+
+def workers(folder: Path) -> list[int]:
+    """Return verl's training workers."""
+    names = {pid: Path(f"/proc/{pid}/cmdline") for pid in descendants(folder)}
+    return [pid for pid, name in names.items() if name.exists() and name.read_bytes().startswith(b"ray::WorkerDict")]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, toy_data: Path) -> Path:
+    """Start a run; kill a worker after the first checkpoint, then the driver of a second start; let a third finish."""
+    folder = tmp_path_factory.mktemp("rl")
+    recipe = {**RECIPE, "verl": {**RECIPE["verl"], "trainer.rollout_data_dir": str(folder / "rollouts")}}  # type: ignore[dict-item]
+    (folder / "recipe-file.yaml").write_text(yaml.safe_dump(recipe))
+    latest = folder / "run" / "checkpoints" / "latest_checkpointed_iteration.txt"
+
+    first = start(folder, toy_data)
+    wait_for(latest.is_file, folder, first, seconds=400)
+    found = workers(folder)
+    assert found
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
+    notes: dict[str, Any] = {"worker killed": first.wait(timeout=120), "left after worker": left_after(folder)}
+    notes["said after worker"] = (folder / "said.txt").read_text()[-2000:]
+    notes["checkpoint of first"] = int(latest.read_text())
+
     second = start(folder, toy_data)
-    assert second.wait(timeout=450) == 0, (folder / "said.txt").read_text()[-3000:]
+    logs = folder / "run" / "log"
+    wait_for(
+        lambda: (logs / "001.jsonl").exists() and bool((logs / "001.jsonl").read_text()), folder, second, seconds=400
+    )
+    second.send_signal(signal.SIGKILL)
+    second.wait()
+    notes["left after driver"] = left_after(folder)
+    notes["checkpoint of second"] = int(latest.read_text())
+
+    third = start(folder, toy_data)
+    assert third.wait(timeout=450) == 0, (folder / "said.txt").read_text()[-3000:]
+    (folder / "notes.json").write_text(json.dumps(notes))
     return folder
 
 
-def test_a_killed_run_leaves_no_process_behind(run: Path) -> None:
-    assert json.loads((run / "left.json").read_text()) == []
+def noted(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "notes.json").read_text())
+    return found
 
 
-def test_it_goes_on_from_its_checkpoint(run: Path) -> None:
-    said = (run / "said.txt").read_text()
-    killed_at = int((run / "killed-at.txt").read_text())
-    assert killed_at == 2 and f"going on after step {killed_at}" in said
-    second = [json.loads(line)["step"] for line in sorted((run / "run" / "log").glob("*.jsonl"))[1].open()]
-    assert [step for step in second if step > 0][:1] == [killed_at + 1]
-    assert max(second) == STEPS
+def test_a_killed_worker_ends_the_run_with_a_word_on_how_to_go_on(run: Path) -> None:
+    notes = noted(run)
+    assert notes["worker killed"] == 2
+    assert "Start the same command again to go on from the last checkpoint" in notes["said after worker"]
+
+
+@pytest.mark.parametrize("who", ["worker", "driver"])
+def test_a_killed_run_leaves_no_process_behind(run: Path, who: str) -> None:
+    assert noted(run)[f"left after {who}"] == []
+
+
+def test_it_goes_on_from_its_last_checkpoint(run: Path) -> None:
+    notes, said = noted(run), (run / "said.txt").read_text()
+    logs = sorted((run / "run" / "log").glob("*.jsonl"))
+    assert len(logs) == 3
+    for log, checkpoint in zip(logs[1:], (notes["checkpoint of first"], notes["checkpoint of second"]), strict=True):
+        assert f"going on after step {checkpoint}" in said
+        assert json.loads(log.read_text().splitlines()[0])["step"] == checkpoint + 1
     assert (run / "run" / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == str(STEPS)
 
 
