@@ -97,11 +97,13 @@ def wait_for(what: Callable[[], bool], folder: Path, process: subprocess.Popen[s
         time.sleep(0.2)
 
 
-def left_after(folder: Path) -> list[int]:
+def left_after(folder: Path) -> list[str]:
+    """Return what still runs, by its command line, after the time that Ray takes to see that its driver is gone."""
     limit = time.monotonic() + 60
     while descendants(folder) and time.monotonic() < limit:
         time.sleep(0.5)
-    return descendants(folder)
+    lines = [Path(f"/proc/{pid}/cmdline") for pid in descendants(folder)]
+    return [line.read_bytes().replace(b"\0", b" ").decode()[:200] for line in lines if line.exists()]
 
 
 def workers(folder: Path) -> list[int]:
@@ -171,8 +173,11 @@ def test_it_goes_on_from_its_last_checkpoint(run: Path) -> None:
 
 
 def test_the_console_says_each_step_in_a_line(run: Path) -> None:
-    said = (run / "said.txt").read_text()
+    said, notes = (run / "said.txt").read_text(), noted(run)
     for step in range(1, STEPS + 1):
+        if step in (notes["checkpoint of first"], notes["checkpoint of second"]):
+            # verl logs a step after its checkpoint, so that a kill in between leaves it without a line.
+            continue
         (line, *_) = re.findall(rf"step {step}/{STEPS} .*", said)
         for word in ("reward", "choice", "format", "well_formed", "response", "tokens/s"):
             assert word in line, line
@@ -190,7 +195,7 @@ def test_updates_change_the_weights(run: Path) -> None:
     gradients = [
         record["actor/grad_norm"] for record in read_logs(run / "run" / "log").values() if "actor/grad_norm" in record
     ]
-    assert len(gradients) == STEPS and all(0 < value < 100 for value in gradients)
+    assert len(gradients) >= STEPS - 2 and all(0 < value < 100 for value in gradients)
 
 
 def rollouts(run: Path) -> list[dict[str, Any]]:
