@@ -107,7 +107,8 @@ def test_to_dict_is_plain_and_serialisable_with_steps_and_usage() -> None:
 def test_to_dict_holds_every_field_of_usage_and_step() -> None:
     found = ranking(steps=(Step(0, "", "ok"),)).to_dict()
     assert set(found["usage"]) == {field.name for field in fields(Usage)} | {"computed_tokens"}
-    assert set(found["steps"][0]) == {field.name for field in fields(Step)}
+    # Labels of every step would make a file grow with the square of a list's length.
+    assert set(found["steps"][0]) == {field.name for field in fields(Step)} - {"labels"}
 
 
 counts = st.integers(0, 10**9)

@@ -59,9 +59,9 @@ def _verl_sft(record: dict[str, Any], *, data: Path, out: Path, device: str | No
             f"device={device!r}: with trainer: verl the recipe's platform says where; set platform=cpu or gpu"
         )
     if dry_run:
+        config, _, _ = verl_sft.plan(chosen, data=data, out=out)
         from omegaconf import OmegaConf
 
-        config, _, _ = verl_sft.plan(chosen, data=data, out=out)
         print(OmegaConf.to_yaml(config, resolve=True))
         return
     print(verl_sft.run(chosen, data=data, out=out, say=lambda line: print(line, flush=True)))

@@ -151,8 +151,9 @@ _PARTS = {"model": ModelPart, "prompts": PromptPart, "words": WordsPart, "optimi
 
 
 def recipe_names() -> list[str]:
-    """Return the recipes of the package."""
-    return names_in("unified_ranker.training")
+    """Return the recipes of the package for the plain trainer; those that say ``trainer: verl`` are not among them."""
+    package = "unified_ranker.training"
+    return [name for name in names_in(package) if "trainer" not in read_recipe(name, package=package)]
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -175,6 +176,8 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: naming the field, the value and what would do.
     """
+    if "trainer" in record:
+        raise RecipeError(f"trainer={record['trainer']!r}: this recipe is for 'train sft' with verl's trainer")
     values = dict(record)
     for part, kind in _PARTS.items():
         if part in values:

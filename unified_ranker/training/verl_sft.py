@@ -130,8 +130,6 @@ def run(recipe: VerlSFTRecipe, *, data: Path, out: Path, say: Callable[[str], No
         DataError: a task has no lists.
         BackendError: verl stopped before the end.
     """
-    from omegaconf import OmegaConf
-
     from unified_ranker.training.rl.export import export, latest_step, remove_unfinished
     from unified_ranker.training.rl.launch import claim, environment, follow, refuse_other
 
@@ -140,6 +138,8 @@ def run(recipe: VerlSFTRecipe, *, data: Path, out: Path, say: Callable[[str], No
     config, setting, rows = plan(recipe, data=data, out=out)
     claim(recipe.to_dict(), out)
     _write(rows, out / "rows.parquet")
+    from omegaconf import OmegaConf
+
     OmegaConf.save(config, out / "verl.yaml")
     checkpoints = out / "checkpoints"
     done = latest_step(checkpoints)

@@ -90,10 +90,11 @@ def resolved(recipe: RLRecipe, *, data: Path, out: Path, ray_address: str | None
         RecipeError: verl refuses a setting.
         DataError: a task has no lists.
     """
+    prepared = prepare(recipe, data=data, run=out.resolve(), ray_address=ray_address, write=False)
+    config = compose(prepared.settings)
     from omegaconf import OmegaConf
 
-    prepared = prepare(recipe, data=data, run=out.resolve(), ray_address=ray_address, write=False)
-    return str(OmegaConf.to_yaml(compose(prepared.settings), resolve=True))
+    return str(OmegaConf.to_yaml(config, resolve=True))
 
 
 def write_config(found: Mapping[str, Any], out: Path) -> Any:
@@ -103,9 +104,9 @@ def write_config(found: Mapping[str, Any], out: Path) -> Any:
         MissingExtraError: verl is not installed.
         RecipeError: verl refuses a setting.
     """
+    config = compose(found)
     from omegaconf import OmegaConf
 
-    config = compose(found)
     OmegaConf.save(config, out / "verl.yaml")
     return config
 
