@@ -19,7 +19,6 @@ from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
-import torch
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
 
 from unified_ranker.backends.permute_keys import LABELS_KEY
@@ -210,9 +209,3 @@ def report_of(example: RankingExample, episode: Episode) -> dict[str, float]:
         "rr": worth(grades, among=among, measure="rr"),
         "ndcg": worth(grades, among=among, measure="ndcg"),
     }
-
-
-def as_masked(rewards: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return rewards without the marks of :mod:`~unified_ranker.training.rl.credit`, for reading."""
-    kept = rewards * mask
-    return torch.where(kept.abs() > 2.0**-60, kept, torch.zeros_like(kept))

@@ -9,9 +9,6 @@ from typing import Any
 
 from unified_ranker.errors import missing_extra
 
-#: Parts and forms that the agent loop reports with a rollout, and verl logs of validation.
-REPORTED = ("step_reward", "well_formed", "rr", "ndcg")
-
 
 def read_logs(folder: Path) -> dict[int, dict[str, float]]:
     """Return what verl logged of each step, 0 for the validation before the first.
