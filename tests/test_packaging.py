@@ -28,14 +28,23 @@ roots = (unified_ranker, unified_ranker.tasks, unified_ranker.rewards, unified_r
 found = {root.__name__ for root in roots}
 for root in roots:
     found |= {module.name for module in pkgutil.walk_packages(root.__path__, root.__name__ + ".")}
-places = {name: importlib.import_module(name).__file__ for name in sorted(found)}
+places = {}
+for name in sorted(found):
+    try:
+        places[name] = importlib.import_module(name).__file__
+    except ModuleNotFoundError as error:
+        # Rooms of engines that come with an extra.
+        if error.name not in ("verl", "vllm", "transfer_queue", "ray"):
+            raise
 from unified_ranker.prompts.template import template_names
-from unified_ranker.training.recipe import recipe_names
+from unified_ranker.training.recipe_file import names_in
+from unified_ranker.training.rl.recipe import recipe_names as rl_recipe_names
 print(json.dumps({
     "places": places,
     "home": str(distribution("unified-ranker").locate_file("")),
     "templates": len(template_names()),
-    "recipes": recipe_names(),
+    "recipes": names_in("unified_ranker.training"),
+    "rl": rl_recipe_names(),
     "demo": (files("unified_ranker.cli") / "demo.jsonl").is_file(),
 }))
 """
@@ -140,7 +149,9 @@ def check_answer(answer: dict[str, object], root: Path, *, environment: Path) ->
     assert not elsewhere
     assert Path(str(answer["home"])).resolve().is_relative_to(environment.resolve())
     assert answer["templates"] == len(list(CHECKOUT.glob("unified_ranker/prompts/templates/*/*/*.yaml")))
-    assert answer["recipes"] == sorted(path.stem for path in CHECKOUT.glob("unified_ranker/training/recipes/*.yaml"))
+    for name, folder in (("recipes", "training"), ("rl", "training/rl")):
+        there = CHECKOUT.glob(f"unified_ranker/{folder}/recipes/*.yaml")
+        assert answer[name] == sorted(path.stem for path in there)
     assert answer["demo"] is True
 
 
