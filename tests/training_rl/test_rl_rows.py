@@ -23,12 +23,12 @@ from unified_ranker.prompts import PromptWriter, load_template
 from unified_ranker.schema.jsonl import example_from_dict
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.strategies.registry import make_strategy, method_named
+from unified_ranker.training.lists import training_lists
 from unified_ranker.training.rl.rows import (
     cases_of,
     row_of,
     shuffled,
     training_examples,
-    training_lists,
     write_rows,
 )
 

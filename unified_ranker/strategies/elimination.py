@@ -100,7 +100,7 @@ class Elimination:
         """Return how many tokens the longest reply to one prompt may take."""
         if self.layout == "rounds":
             return self.sampling.reply_tokens(LABEL_TOKENS)
-        steps = self._steps(len(example.candidates))
+        steps = self.steps(len(example.candidates))
         if self.permute:
             return steps
         # The whole elimination is one reply, so that room is needed for all of its steps.
@@ -113,13 +113,14 @@ class Elimination:
             return False
         return all(tools.is_single_token(e.label, after="") for e in label(example.candidates, tools, separator))
 
-    def _steps(self, candidates: int) -> int:
+    def steps(self, candidates: int) -> int:
+        """Return how many eliminations a list of so many candidates takes."""
         return candidates - 1 if self.max_steps is None else min(candidates - 1, self.max_steps)
 
     def _rounds(self, example: RankingExample, shown: list[Candidate]) -> _Elimination:
         standing, eliminated, steps, usage = list(shown), list[Candidate](), list[Step](), Usage()
         separator = self.writer.template.label_separator
-        for _ in range(self._steps(len(shown))):
+        for _ in range(self.steps(len(shown))):
             listed = label(standing, self.writer.tools, separator)
             written = self.writer.write(example, listed, form=self.form, room=self.room(example))
             step, cost, chosen = yield from self._step(example, written, listed, index=len(steps))
@@ -144,7 +145,7 @@ class Elimination:
                 eliminated.append(chosen)
             return eliminated, steps, usage + cost
         prefix, session = "", new_session()
-        for left in reversed(range(self._steps(len(shown)))):
+        for left in reversed(range(self.steps(len(shown)))):
             step, cost, chosen = yield from self._step(
                 example, written, standing, last=not left, index=len(steps), prefix=prefix, session=session
             )
@@ -170,8 +171,8 @@ class Elimination:
         base = Request(
             messages=written.messages,
             choices=labels,
-            draws=self._steps(len(listed)),
-            max_tokens=self._steps(len(listed)),
+            draws=self.steps(len(listed)),
+            max_tokens=self.steps(len(listed)),
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=sampling.seed,
@@ -192,7 +193,7 @@ class Elimination:
     def _read_whole(self, completion: Completion, listed: list[Listed], attempts: int) -> list[tuple[Step, Candidate]]:
         """Cut the one reply into steps, each read by the parser that reads a step's own reply."""
         found, text, standing = list[tuple[Step, Candidate]](), completion.text, list(listed)
-        for _ in range(self._steps(len(listed))):
+        for _ in range(self.steps(len(listed))):
             labels = tuple(entry.label for entry in standing)
             reply = leading_label(text, labels)
             parsed = parse_label(reply, labels)

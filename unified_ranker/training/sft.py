@@ -14,13 +14,14 @@ import torch
 from torch import nn
 
 from unified_ranker.backends.tokenizer import TokenizerTools, load_tokenizer
-from unified_ranker.errors import DataError, RecipeError
+from unified_ranker.errors import RecipeError
 from unified_ranker.model_settings import ModelSettings, read_settings, write_settings
 from unified_ranker.prompts import PromptWriter, choose_labels, load_template
 from unified_ranker.schema.types import DOMAINS, RankingExample
 from unified_ranker.strategies.registry import method_named
 from unified_ranker.tasks.build import read_split
 from unified_ranker.training.encode import Encoded, encode
+from unified_ranker.training.lists import training_lists
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Architecture, make_model, minilm_embeddings
 from unified_ranker.training.tokenizer import LIST, label_names, make_tokenizer
@@ -62,7 +63,7 @@ class Trainer:
         self.tokens = self.step = 0
         self.seconds = 0.0
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.train = {task: self._split(task, "train") for task, weight in recipe.tasks.items() if weight > 0}
+        self.train = {task: training_lists(data, task) for task, weight in recipe.tasks.items() if weight > 0}
         self.out.mkdir(parents=True, exist_ok=True)
         self.rng = random.Random(recipe.seed)
         self.architecture = None if recipe.model.source else _architecture(recipe)
@@ -89,17 +90,6 @@ class Trainer:
         self.optimizer = self._optimizer()
         self.average: dict[str, torch.Tensor] = {}
         self._pending: list[list[Encoded]] = []
-
-    def _split(self, task: str, split: str) -> list[RankingExample]:
-        examples = list(read_split(self.data, task, split))
-        if split == "train":
-            # A list in which all are equal teaches nothing.
-            examples = [e for e in examples if len({e.grade(c.id) for c in e.candidates}) > 1]
-        if split == "train" and not examples:
-            raise DataError(
-                f"task {task!r} has no training lists in {str(self.data / task)!r}; leave it out of the recipe's tasks"
-            )
-        return examples
 
     def _read(self) -> tuple[Any, tuple[str, ...], int]:
         """Return the tokenizer, the labels of its own, and the most tokens of prompt and reply."""
@@ -375,7 +365,9 @@ class Trainer:
         self.model.load_state_dict(self._weights())
         backend = TransformersBackend(self.model, self.tokenizer, labels=self.labels)
         ranker = Ranker(backend, settings=self.settings)
-        lists = {task: self._split(task, "validation")[: self.recipe.validate_lists] for task in self.train}
+        lists = {
+            task: list(read_split(self.data, task, "validation"))[: self.recipe.validate_lists] for task in self.train
+        }
         found = with_macro(reciprocal_ranks(ranker, lists))
         self.model.load_state_dict(current)
         self.model.train()

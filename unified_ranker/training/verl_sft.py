@@ -15,17 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from unified_ranker.errors import OptionError, RecipeError
-from unified_ranker.prompts import PromptWriter, load_template
 from unified_ranker.schema.parquet import write_quietly
-from unified_ranker.schema.types import DOMAINS, RankingExample
-from unified_ranker.strategies.base import label
+from unified_ranker.schema.types import RankingExample
 from unified_ranker.strategies.elimination import Elimination
 from unified_ranker.strategies.one_shot import OneShot
-from unified_ranker.strategies.registry import METHODS, method_named
+from unified_ranker.strategies.registry import METHODS
 from unified_ranker.tasks.registry import task_named
+from unified_ranker.training.lists import training_lists
 from unified_ranker.training.recipe_file import build
-
-FLOAT32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+from unified_ranker.training.rl.trainable import chat_of, shown, strategies_by_domain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,15 +108,13 @@ def parse(record: Mapping[str, Any]) -> VerlSFTRecipe:
 
 def conversation(example: RankingExample, strategy: Elimination | OneShot, rng: random.Random) -> list[dict[str, str]]:
     """Return the prompt of a list and a right reply to it: worst first or best first, equals in random order."""
-    listed = label(example.candidates, strategy.writer.tools, strategy.writer.template.label_separator)
-    written = strategy.writer.write(example, listed, form=strategy.form, room=strategy.room(example))
+    listed, written = shown(example, strategy)
     sign = 1 if isinstance(strategy, Elimination) else -1
     order = sorted(listed, key=lambda entry: (sign * example.grade(entry.candidate.id), rng.random()))
     if isinstance(strategy, Elimination):
         order = order[:-1]
     reply = strategy.writer.template.label_separator.join(entry.label for entry in order)
-    chat = [{"role": message.role, "content": message.content} for message in written.messages]
-    return [*chat, {"role": "assistant", "content": reply}]
+    return [*chat_of(written), {"role": "assistant", "content": reply}]
 
 
 def run(recipe: VerlSFTRecipe, *, data: Path, out: Path, say: Callable[[str], None]) -> Path:
@@ -130,8 +126,8 @@ def run(recipe: VerlSFTRecipe, *, data: Path, out: Path, say: Callable[[str], No
         DataError: a task has no lists.
         BackendError: verl stopped before the end.
     """
-    from unified_ranker.training.rl.export import export, latest_step, remove_unfinished
-    from unified_ranker.training.rl.launch import claim, environment, follow, refuse_other
+    from unified_ranker.training.rl.export import export, latest_step
+    from unified_ranker.training.rl.launch import claim, environment, follow, refuse_other, resume
 
     out = out.resolve()
     refuse_other(recipe.to_dict(), out)
@@ -142,10 +138,7 @@ def run(recipe: VerlSFTRecipe, *, data: Path, out: Path, say: Callable[[str], No
 
     OmegaConf.save(config, out / "verl.yaml")
     checkpoints = out / "checkpoints"
-    done = latest_step(checkpoints)
-    if done is not None:
-        say(f"going on after step {done}")
-        remove_unfinished(checkpoints, after=done)
+    done = resume(checkpoints, say=say)
     if done is None or done < recipe.steps:
         env = environment(out, on_cpu=recipe.platform == "cpu")
         # Meant for workers of Ray, of which there are none here: verl would ask Ray which device it gave.
@@ -170,9 +163,9 @@ def plan(recipe: VerlSFTRecipe, *, data: Path, out: Path) -> tuple[Any, Any, lis
         DataError: a task has no lists.
     """
     from unified_ranker.training.rl.config import compose
-    from unified_ranker.training.rl.prepare import Setting, trainable
+    from unified_ranker.training.rl.prepare import Setting
     from unified_ranker.training.rl.recipe import parse_recipe as parse_rl
-    from unified_ranker.training.rl.rows import training_examples, training_lists
+    from unified_ranker.training.rl.rows import training_examples
 
     # The reading of model, tokenizer and labels is that of reinforcement learning.
     main = max(recipe.methods, key=lambda name: recipe.methods[name])
@@ -191,14 +184,10 @@ def plan(recipe: VerlSFTRecipe, *, data: Path, out: Path) -> tuple[Any, Any, lis
         )
     )
     strategies = {
-        (method, domain): trainable(
-            method,
-            writer=PromptWriter(
-                load_template(setting.style, method_named(method).template, domain), setting.tools, setting.token_budget
-            ),
+        method: strategies_by_domain(
+            method, style=setting.style, tools=setting.tools, token_budget=setting.token_budget, options={}
         )
         for method in recipe.methods
-        for domain in DOMAINS
     }
     used = {task: weight for task, weight in recipe.tasks.items() if weight > 0}
     examples = training_examples(
@@ -214,8 +203,7 @@ def plan(recipe: VerlSFTRecipe, *, data: Path, out: Path) -> tuple[Any, Any, lis
     rows = []
     for example in examples:
         (method,) = rng.choices(names, [recipe.methods[name] for name in names])
-        strategy = strategies[method, example.domain]
-        rows.append(conversation(example, strategy, rng))
+        rows.append(conversation(example, strategies[method][example.domain], rng))
     longest = max(_length(row, setting) for row in rows)
     found = _settings(recipe, out=out.resolve(), model=setting.source, length=longest)
     return compose(found, schema="sft_trainer_engine"), setting, rows
@@ -230,6 +218,8 @@ def _length(row: Sequence[Mapping[str, str]], setting: Any) -> int:
 
 
 def _settings(recipe: VerlSFTRecipe, *, out: Path, model: str, length: int) -> dict[str, Any]:
+    from unified_ranker.training.rl.config import FLOAT32
+
     found: dict[str, Any] = {
         "data.train_files": str(out / "rows.parquet"),
         "data.val_files": None,

@@ -25,14 +25,13 @@ from unified_ranker.backends.permute_keys import LABELS_KEY
 from unified_ranker.backends.tokenizer import TokenizerTools, check_draws
 from unified_ranker.errors import BackendError, OptionError
 from unified_ranker.exchange import Request
-from unified_ranker.prompts import PromptWriter, load_template
 from unified_ranker.rewards.gain import worth
 from unified_ranker.rewards.score import Scorer
 from unified_ranker.schema.jsonl import example_from_dict
 from unified_ranker.schema.types import RankingExample
-from unified_ranker.strategies.registry import make_strategy, method_named
 from unified_ranker.training.rl.credit import TRAILER, reward_tensor
 from unified_ranker.training.rl.play import Episode, Segment, Tokens, play
+from unified_ranker.training.rl.trainable import strategies_by_domain
 
 
 class StepRewards(AgentLoopOutput):  # type: ignore[misc]  # verl carries no types
@@ -71,11 +70,13 @@ def _setting(tokenizer: Any, spec: str) -> _Setting:
     given = json.loads(spec)
     labels = tuple(given["labels"])
     tools = TokenizerTools(tokenizer, context_tokens=given["context_tokens"], labels=labels)
-    strategies = {}
-    for domain in given["domains"]:
-        template = load_template(given["style"], method_named(given["method"]).template, domain)
-        writer = PromptWriter(template, tools, given["token_budget"])
-        strategies[domain] = make_strategy(given["method"], writer=writer, **given["options"])
+    strategies = strategies_by_domain(
+        given["method"],
+        style=given["style"],
+        tools=tools,
+        token_budget=given["token_budget"],
+        options=given["options"],
+    )
     eos = tokenizer.eos_token_id
     return _Setting(
         tools,
@@ -91,7 +92,7 @@ class RankingLoop(AgentLoopBase):  # type: ignore[misc]  # verl carries no types
 
     Args:
         *args: What verl gives every agent loop.
-        spec: JSON of the setting: method, options, style, token_budget, context_tokens, labels, domains, reward,
+        spec: JSON of the setting: method, options, style, token_budget, context_tokens, labels, reward,
             measure.
         **kwargs: What verl gives every agent loop.
     """

@@ -15,7 +15,7 @@ from unified_ranker.training.rl.shared_prompt import FROZEN, LABELS
 
 PERMUTE = "unified_ranker.backends.permute_logits:PermuteLogits"
 
-_FLOAT32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+FLOAT32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
 
 
 def settings(
@@ -119,8 +119,8 @@ def _on_cpu(recipe: RLRecipe, ray_address: str | None) -> dict[str, Any]:
         "actor_rollout_ref.actor.fsdp_config.model_dtype": "fp32",
         "actor_rollout_ref.ref.fsdp_config.model_dtype": "fp32",
         # bfloat16 is emulated on most CPUs, several times slower than float32.
-        "+actor_rollout_ref.actor.fsdp_config.mixed_precision": _FLOAT32,
-        "+actor_rollout_ref.ref.fsdp_config.mixed_precision": _FLOAT32,
+        "+actor_rollout_ref.actor.fsdp_config.mixed_precision": FLOAT32,
+        "+actor_rollout_ref.ref.fsdp_config.mixed_precision": FLOAT32,
         "actor_rollout_ref.ref.use_torch_compile": False,
         "actor_rollout_ref.rollout.tensor_model_parallel_size": 1,
         "actor_rollout_ref.rollout.dtype": "float32",

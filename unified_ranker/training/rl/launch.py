@@ -61,13 +61,10 @@ def run(recipe: RLRecipe, *, data: Path, out: Path, say: Say, ray_address: str |
     prepared = prepare(recipe, data=data, run=out, ray_address=ray_address)
     claim(recipe.to_dict(), out)
     checkpoints, began = out / "checkpoints", time.monotonic()
-    done = latest_step(checkpoints)
+    done = resume(checkpoints, say=say)
     # A run that goes on has validated the weights it goes on from.
     first = {} if done is None else {"trainer.val_before_train": False}
     write_config({**first, **prepared.settings}, out)
-    if done is not None:
-        say(f"going on after step {done}")
-        remove_unfinished(checkpoints, after=done)
     if done is None or done < recipe.steps:
         follow(
             ["verl.trainer.main_ppo"],
@@ -80,6 +77,15 @@ def run(recipe: RLRecipe, *, data: Path, out: Path, say: Say, ray_address: str |
     _note_time(out, time.monotonic() - began)
     model = export(checkpoint_at(checkpoints), out / "model", settings=prepared.ranker)
     return summarize(recipe, data=data, out=out, start=prepared.model, model=model, say=say)
+
+
+def resume(checkpoints: Path, *, say: Say) -> int | None:
+    """Make ready to go on after the last whole checkpoint, and return its step; None where there is none."""
+    done = latest_step(checkpoints)
+    if done is not None:
+        say(f"going on after step {done}")
+        remove_unfinished(checkpoints, after=done)
+    return done
 
 
 def resolved(recipe: RLRecipe, *, data: Path, out: Path, ray_address: str | None = None) -> str:
@@ -213,7 +219,7 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             continue
         except ProcessLookupError:
-            pass
+            return
         return
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,18 +13,16 @@ from typing import Any
 import yaml
 
 from unified_ranker.backends.tokenizer import TokenizerTools, load_tokenizer
-from unified_ranker.errors import BackendError, RecipeError, missing_extra, unknown_choice
+from unified_ranker.errors import BackendError, RecipeError, missing_extra
 from unified_ranker.exchange import Message
 from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings
-from unified_ranker.prompts import PromptWriter, load_template
 from unified_ranker.rewards.score import Scorer
-from unified_ranker.schema.jsonl import example_from_dict
-from unified_ranker.schema.types import DOMAINS, RankingExample, Usage
-from unified_ranker.strategies.base import label
+from unified_ranker.schema.types import RankingExample, Usage
 from unified_ranker.strategies.elimination import LABEL_TOKENS, Elimination
 from unified_ranker.strategies.one_shot import OneShot
-from unified_ranker.strategies.registry import make_strategy, method_named
+from unified_ranker.strategies.registry import method_named
 from unified_ranker.tasks.build import read_split
+from unified_ranker.training.lists import training_lists
 from unified_ranker.training.rl.config import settings
 from unified_ranker.training.rl.recipe import EMBEDDED, RLRecipe
 from unified_ranker.training.rl.rows import (
@@ -34,9 +32,9 @@ from unified_ranker.training.rl.rows import (
     row_of,
     shuffled,
     training_examples,
-    training_lists,
     write_rows,
 )
+from unified_ranker.training.rl.trainable import shown, strategies_by_domain
 
 # What Ray, verl's actors and vLLM took beside the weights, measured on a machine with two cores.
 BASE_BYTES = 7_000_000_000
@@ -115,18 +113,6 @@ def _parameters(source: str) -> int:
     return sum(file.stat().st_size for file in Path(source).glob("*.safetensors")) // 2
 
 
-def trainable(method: str, *, writer: PromptWriter, **options: Any) -> Elimination | OneShot:
-    """Build a strategy whose prompts and replies training knows.
-
-    Raises:
-        OptionError: the method is none of these, or an option cannot be used.
-    """
-    strategy = make_strategy(method, writer=writer, **options)
-    if not isinstance(strategy, (Elimination, OneShot)):
-        raise unknown_choice("method", method, ("iranker", "dranker"))
-    return strategy
-
-
 class Setting:
     """Strategies, labels and sizes of a run, from the recipe and the model's own settings."""
 
@@ -151,19 +137,13 @@ class Setting:
         )
 
     def _strategies(self, **more: Any) -> dict[str, Elimination | OneShot]:
-        recipe = self.recipe
-        return {
-            domain: trainable(
-                recipe.method,
-                writer=PromptWriter(
-                    load_template(self.style, method_named(recipe.method).template, domain),
-                    self.tools,
-                    self.token_budget,
-                ),
-                **{**recipe.options, **more},
-            )
-            for domain in DOMAINS
-        }
+        return strategies_by_domain(
+            self.recipe.method,
+            style=self.style,
+            tools=self.tools,
+            token_budget=self.token_budget,
+            options={**self.recipe.options, **more},
+        )
 
     def _strategy(self, domain: str, loop: str) -> Elimination | OneShot:
         return (self.strategies if loop == RANKING_LOOP else self.cases)[domain]
@@ -178,7 +158,6 @@ class Setting:
             "token_budget": self.token_budget,
             "context_tokens": self.tools.context_tokens,
             "labels": list(self.tools.labels),
-            "domains": list(DOMAINS),
             "reward": self.scorer.reward,
             "measure": self.scorer.measure,
         }
@@ -194,12 +173,11 @@ class Setting:
             loop=loop,
         )
 
-    def lengths(self, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-        """Return bounds for the tokens of a prompt and of a response."""
+    def lengths(self, rows: Iterable[tuple[RankingExample, Mapping[str, Any]]]) -> tuple[int, int]:
+        """Return bounds for the tokens of a prompt and of a response, over lists and the rows made of them."""
         prompts, responses = 1, 1
-        for row in rows:
+        for example, row in rows:
             messages = [Message(entry["role"], entry["content"]) for entry in row["prompt"]]
-            example = example_from_dict(json.loads(row["extra_info"]["example"]), where="row")
             strategy = self._strategy(row["ability"], row["agent_name"])
             prompt, response = self._bounds(self.tools.count_prompt(messages), example, strategy)
             prompts, responses = max(prompts, prompt), max(responses, response)
@@ -211,12 +189,12 @@ class Setting:
             return prompt, room
         if strategy.layout == "rounds":
             # Where texts had to be cut, a later round, of fewer candidates, may show more of each.
-            listed = label(example.candidates, self.tools, strategy.writer.template.label_separator)
-            whole = strategy.writer.write(example, listed, form=strategy.form, room=room).cut == Usage()
+            _, written = shown(example, strategy)
+            whole = written.cut == Usage()
             return prompt if whole else max(prompt, min(self.token_budget, self.tools.context_tokens) - room), room
         # Between the replies stand separators and, with reasoning, the settled form of each step. A reply that had to
         # be mended begins a new sequence, whose prompt holds all that was settled before.
-        steps = min(len(example.candidates) - 1, strategy.max_steps or len(example.candidates))
+        steps = strategy.steps(len(example.candidates))
         form = _SETTLED_TOKENS if strategy.sampling.reasoning else 0
         between = self.tools.count(strategy.writer.template.label_separator) + form
         reply = steps * (strategy.sampling.reply_tokens(LABEL_TOKENS) + between)
@@ -265,7 +243,7 @@ def prepare(recipe: RLRecipe, *, data: Path, run: Path, ray_address: str | None 
     validation = [
         setting.row(example, index=i, split="validation", loop=RANKING_LOOP) for i, example in enumerate(held)
     ]
-    prompt, response = setting.lengths([*train, *validation])
+    prompt, response = setting.lengths(zip([*drawn, *held], [*train, *validation], strict=True))
     if write:
         _write(run, train, validation, setting)
     found = settings(

@@ -17,37 +17,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unified_ranker.errors import DataError
-from unified_ranker.prompts import PromptWriter
 from unified_ranker.rewards.score import Scorer
 from unified_ranker.rewards.verl_entry import ground_truth
 from unified_ranker.schema.jsonl import example_to_dict
 from unified_ranker.schema.parquet import write_quietly
 from unified_ranker.schema.types import RankingExample
-from unified_ranker.strategies.base import label
 from unified_ranker.strategies.elimination import Elimination
 from unified_ranker.strategies.one_shot import OneShot
-from unified_ranker.tasks.build import read_split
+from unified_ranker.training.rl.trainable import chat_of, shown
 
 #: Names under which verl finds the loops: ours, and its own for a single reply.
 RANKING_LOOP = "unified_ranker"
 CASE_LOOP = "unified_ranker_case"
 VERL_LOOP = "single_turn_agent"
-
-
-def training_lists(data: Path, task: str) -> list[RankingExample]:
-    """Return the training lists of a task that can teach: those whose candidates are not all equal.
-
-    Raises:
-        MissingSourceError: the task is not built in ``data``.
-        DataError: it has no such list.
-    """
-    found = [e for e in read_split(data, task, "train") if len({e.grade(c.id) for c in e.candidates}) > 1]
-    if not found:
-        raise DataError(
-            f"task {task!r} has no training lists in {str(data / task)!r}; leave it out of the recipe's tasks"
-        )
-    return found
 
 
 def shuffled(example: RankingExample, rng: random.Random) -> RankingExample:
@@ -134,14 +116,11 @@ def row_of(
         scorer: The reward.
         loop: Which loop plays it.
     """
-    writer: PromptWriter = strategy.writer
-    separator = writer.template.label_separator
-    listed = label(example.candidates, writer.tools, separator)
+    listed, written = shown(example, strategy)
     labels = {entry.label: entry.candidate.id for entry in listed}
-    written = writer.write(example, listed, form=strategy.form, room=strategy.room(example))
     return {
         "data_source": example.task,
-        "prompt": [{"role": message.role, "content": message.content} for message in written.messages],
+        "prompt": chat_of(written),
         "ability": example.domain,
         "agent_name": loop,
         "reward_model": {
@@ -152,7 +131,7 @@ def row_of(
                     labels,
                     scorer=scorer,
                     reasoning=strategy.sampling.reasoning,
-                    joined=not separator,
+                    joined=not strategy.writer.template.label_separator,
                     runs_on=isinstance(strategy, Elimination) and strategy.runs_on,
                 )
             ),

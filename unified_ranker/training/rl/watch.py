@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unified_ranker.errors import missing_extra
+from unified_ranker.training.mrr import with_macro
 
 
 def read_logs(folder: Path) -> dict[int, dict[str, float]]:
@@ -47,8 +48,8 @@ def validation_of(record: Mapping[str, float], name: str) -> dict[str, float]:
             and parts[2] == name
             and parts[3].startswith("mean@")
         ):
-            found[parts[1]] = value
-    return {**found, "macro": sum(found.values()) / len(found)} if found else {}
+            found[parts[1]] = [value]
+    return with_macro(found)
 
 
 def line_of(step: int, record: Mapping[str, float], *, steps: int) -> str:
