@@ -47,8 +47,11 @@ $(DATA):
 	@test -n "$$UNIFIED_RANKER_DATA" || { echo "set UNIFIED_RANKER_DATA to the folder of the raw data sets, or DATA to built tasks" >&2; exit 2; }
 	$(ENGINES)/bin/unified-ranker data build --all --edition open --out $(DATA)
 
-rl: install-engines $(DATA) ## train the embedded model by reinforcement learning for some minutes (DATA, RUN)
-	$(ENGINES)/bin/unified-ranker train rl --recipe iranker-tiny --data $(DATA) --out $(RUN)
+rl: install-engines $(DATA) ## some minutes of supervised training, then of reinforcement learning (DATA, RUN)
+	test -d $(RUN)/start/model || $(ENGINES)/bin/unified-ranker train sft --recipe embedded --data $(DATA) \
+		--out $(RUN)/start tokens=500000 validate_every=500000
+	$(ENGINES)/bin/unified-ranker train rl --recipe iranker-tiny --data $(DATA) --out $(RUN)/rl \
+		model=$(abspath $(RUN))/start/model
 
 test: install-dev ## the quick tests: no network, no accelerator
 	$(BIN)/python -m pytest -m "not slow and not gpu and not vllm and not verl"

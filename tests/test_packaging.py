@@ -54,6 +54,9 @@ NEEDED = (
     "unified_ranker.tasks.sources.scifact",
     "unified_ranker.rewards",
     "unified_ranker.benchmarks",
+    "unified_ranker.benchmarks.speed",
+    "unified_ranker.benchmarks.speed.run",
+    "unified_ranker.ray_rank",
     "unified_ranker.training.sft",
     "unified_ranker.embedded",
 )

@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-from unified_ranker.exchange import Backend, Completion, Request
+from unified_ranker.exchange import AsyncBackend, Backend, Completion, Request
 from unified_ranker.schema.types import Ranking, RankingExample
 from unified_ranker.strategies.base import Asking, Strategy
 
@@ -134,14 +136,57 @@ class MicroBatcher:
         self._backend.forget(sessions)
 
 
-async def run_async(strategy: Strategy, example: RankingExample, batcher: MicroBatcher) -> Ranking:
+class Asker(Protocol):
+    """Whoever answers requests without blocking: a :class:`MicroBatcher`, or an asynchronous backend itself."""
+
+    async def ask(self, requests: list[Request]) -> list[Completion]:
+        """Answer requests, in their order."""
+
+    def forget(self, sessions: set[str]) -> None:
+        """Drop what is kept for sessions that will not go on."""
+
+
+async def run_async(strategy: Strategy, example: RankingExample, asker: Asker) -> Ranking:
     """Rank one example without blocking the event loop."""
     entry = _Running(strategy.rank(example), time.perf_counter())
     entry.advance(None)
     try:
         while entry.result is None:
-            entry.advance(await batcher.ask(entry.wanted))
+            entry.advance(await asker.ask(entry.wanted))
     finally:
         if entry.sessions:
-            batcher.forget(entry.sessions)
+            asker.forget(entry.sessions)
     return entry.result
+
+
+def run_concurrent(
+    strategy: Strategy, examples: Iterable[RankingExample], backend: AsyncBackend, *, concurrency: int = 64
+) -> Iterator[Ranking]:
+    """Rank examples on an asynchronous backend, each at its own pace.
+
+    Nobody waits for a batch: a query asks its next request as soon as its last is answered, and the next query starts
+    as soon as one is done. Arguments and order of the results are those of :func:`run_batch`.
+    """
+    source = iter(examples)
+    waiting: deque[Future[Ranking]] = deque()
+    running: set[Future[Ranking]] = set()
+    exhausted = False
+    try:
+        while True:
+            while waiting and waiting[0].done():
+                yield waiting.popleft().result()
+            while not exhausted and len(running) < concurrency and len(waiting) < 4 * concurrency:
+                example = next(source, None)
+                if example is None:
+                    exhausted = True
+                    break
+                future = backend.submit(run_async(strategy, example, backend))
+                waiting.append(future)
+                running.add(future)
+            if not waiting:
+                return
+            wait(running, return_when=FIRST_COMPLETED)
+            running = {future for future in running if not future.done()}
+    finally:
+        for future in waiting:
+            future.cancel()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+T = TypeVar("T")
 
 Role = Literal["system", "user", "assistant"]
 
@@ -28,6 +31,8 @@ class Request:
             log-probability of each.
         draws: How many of ``choices`` the reply holds, one after the other and none of them twice. With more than one,
             each choice has to be a single token wherever it stands, and the reply is one decode.
+        pattern: A regular expression that the whole reply matches; empty for none. Not together with ``choices``. Only
+            backends whose ``patterns`` is true can hold a model to one.
         max_tokens: Most tokens to write.
         stop: Strings that end the reply; the one that did is part of the reply.
         temperature: 0 for the most likely token, else the sampling temperature.
@@ -42,6 +47,7 @@ class Request:
     reply_prefix: str = ""
     choices: tuple[str, ...] = ()
     draws: int = 1
+    pattern: str = ""
     max_tokens: int = 16
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
@@ -111,6 +117,10 @@ class Backend(Protocol):
     """A language model that answers lists of requests; batching is its own affair."""
 
     @property
+    def patterns(self) -> bool:
+        """Whether it can hold a reply to a regular expression."""
+
+    @property
     def text(self) -> TextTools:
         """The model's view of text."""
 
@@ -123,3 +133,14 @@ class Backend(Protocol):
 
     def forget(self, sessions: Collection[str]) -> None:
         """Drop what is kept for sessions that will not go on."""
+
+
+@runtime_checkable
+class AsyncBackend(Backend, Protocol):
+    """A backend whose engine answers each request as soon as it can, on an event loop of its own."""
+
+    async def ask(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answer requests, on that loop; errors are those of :meth:`Backend.generate`."""
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start a coroutine on that loop."""

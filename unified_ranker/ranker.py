@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unified_ranker.drivers import MicroBatcher, run_async, run_batch
+from unified_ranker.drivers import MicroBatcher, run_async, run_batch, run_concurrent
 from unified_ranker.errors import DataError, OptionError
-from unified_ranker.exchange import Backend
+from unified_ranker.exchange import AsyncBackend, Backend
 from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings
 from unified_ranker.prompts import PromptWriter, Template, load_template
 from unified_ranker.prompts.template import load_template_file
@@ -32,15 +32,16 @@ class Ranker:
 
     Args:
         backend: The model; None for the embedded one.
-        method: ``"iranker"`` (step-wise elimination) or ``"dranker"`` (one reply); None for what the model was
-            trained for.
+        method: ``"iranker"`` (step-wise elimination), ``"dranker"`` (one reply) or ``"tournament"`` (elimination in
+            blocks, for long lists); None for what the model was trained for.
         style: Style of the prompts, ``"natural"`` or ``"compact"``; None for what the model was trained with.
         template: A template file of your own, used for every domain instead of the package's.
         token_budget: Most tokens of prompt and reply together; None for the model's context, or less if it
             was trained with less.
-        **options: The method's own options (``layout`` of ``"iranker"``) and those of
-            :class:`~unified_ranker.strategies.base.Sampling`: ``reasoning``, ``temperature``, ``top_p``,
-            ``max_tokens``, ``seed``, ``shuffle_seed``, ``on_error``, ``retries``, ``unguided``.
+        **options: The method's own options (``layout`` of ``"iranker"``), ``shuffles`` (join the rankings of so many
+            random orders), and those of :class:`~unified_ranker.strategies.base.Sampling`: ``reasoning``,
+            ``temperature``, ``top_p``, ``max_tokens``, ``seed``, ``shuffle_seed``, ``on_error``, ``retries``,
+            ``unguided``.
 
     Raises:
         OptionError: an option is not known or has a value that cannot be used.
@@ -80,6 +81,8 @@ class Ranker:
             **options,
         }
         check_options(self.method, self.options)
+        if self.options.get("guided") and not backend.patterns:
+            raise OptionError("guided=True: this backend cannot hold a reply to a pattern; use 'vllm', or permute=True")
         self._own_template: Template | None = load_template_file(template) if template is not None else None
         self._strategies: dict[str, Strategy] = {}
         self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, MicroBatcher] = weakref.WeakKeyDictionary()
@@ -100,6 +103,7 @@ class Ranker:
         style: str | None = None,
         template: str | Path | None = None,
         token_budget: int | None = None,
+        backend_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Ranker:
         """Load a model.
@@ -107,7 +111,7 @@ class Ranker:
         Args:
             name_or_path: A folder, or the name of a model on the hub; None for the embedded model.
             method: See :class:`Ranker`.
-            backend: Name of the backend.
+            backend: ``"transformers"``, ``"vllm"``, ``"vllm-async"`` or ``"openai"``.
             revision: Branch, tag or commit on the hub.
             dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``; by default float32 on a CPU, and what the checkpoint
                 has elsewhere.
@@ -116,21 +120,25 @@ class Ranker:
             style: See :class:`Ranker`.
             template: See :class:`Ranker`.
             token_budget: See :class:`Ranker`.
+            backend_options: Further options of the backend: those of vLLM's engine (``tensor_parallel_size``), or those
+                of a server (``base_url``).
             **options: See :class:`Ranker`.
 
         Raises:
             OptionError: an option is not known or has a value that cannot be used.
             BackendError: the model cannot be loaded; offline, the message says so.
+            MissingExtraError: the backend's package is not installed.
         """
         from unified_ranker.backends import load_backend
 
         method_named(method) if method else None
         source = str(name_or_path) if name_or_path is not None else str(embedded_path())
         given = {"revision": revision, "dtype": dtype, "device": device, "batch_tokens": batch_tokens}
-        loaded = load_backend(backend, source, **{key: value for key, value in given.items() if value is not None})
+        given = {key: value for key, value in given.items() if value is not None}
+        loaded = load_backend(backend, source, **{**given, **(backend_options or {})})
         return cls(
             loaded,
-            settings=read_settings(source, revision=revision),
+            settings=loaded.settings,
             method=method,
             style=style,
             template=template,
@@ -147,9 +155,13 @@ class Ranker:
         if domain not in self._strategies:
             if domain not in DOMAINS:
                 raise OptionError(f"domain={domain!r} is not known; choose one of: {', '.join(DOMAINS)}")
-            template = self._own_template or load_template(self.style, method_named(self.method).template, domain)
-            writer = PromptWriter(template, self.backend.text, self.token_budget)
-            self._strategies[domain] = make_strategy(self.method, writer=writer, **self.options)
+
+            def writer(folder: str) -> PromptWriter:
+                template = self._own_template or load_template(self.style, folder, domain)
+                return PromptWriter(template, self.backend.text, self.token_budget)
+
+            folder = method_named(self.method).template
+            self._strategies[domain] = make_strategy(self.method, writer=writer(folder), writers=writer, **self.options)
         return self._strategies[domain]
 
     def rank(
@@ -196,10 +208,14 @@ class Ranker:
         Arguments, result and errors are those of :meth:`rank`.
         """
         example = self._example(query, candidates, domain, context, top_k)
-        loop = asyncio.get_running_loop()
-        if loop not in self._batchers:
-            self._batchers[loop] = MicroBatcher(self.backend)
-        ranking = await run_async(self.strategy(domain), example, self._batchers[loop])
+        if isinstance(self.backend, AsyncBackend):
+            running = self.backend.submit(run_async(self.strategy(domain), example, self.backend))
+            ranking = await asyncio.wrap_future(running)
+        else:
+            loop = asyncio.get_running_loop()
+            if loop not in self._batchers:
+                self._batchers[loop] = MicroBatcher(self.backend)
+            ranking = await run_async(self.strategy(domain), example, self._batchers[loop])
         return replace(ranking, top_k=top_k)
 
     def rank_batch(
@@ -246,7 +262,10 @@ class Ranker:
             def rank(example: RankingExample) -> Any:
                 return self.strategy(example.domain).rank(check_example(example))
 
-        yield from run_batch(_ByDomain(), examples, self.backend, concurrency=concurrency)
+        if isinstance(self.backend, AsyncBackend):
+            yield from run_concurrent(_ByDomain(), examples, self.backend, concurrency=concurrency)
+        else:
+            yield from run_batch(_ByDomain(), examples, self.backend, concurrency=concurrency)
 
     def _example(
         self, query: str, candidates: Iterable[AnyCandidate], domain: str, context: Sequence[str], top_k: int | None

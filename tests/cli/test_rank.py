@@ -4,16 +4,23 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from unified_ranker import ray_rank
 from unified_ranker.cli import main as door
+from unified_ranker.cli import rank as rank_command
+from unified_ranker.ranker import Ranker
+from unified_ranker.schema.jsonl import read_examples
+from unified_ranker.schema.parquet import write_parquet
 from unified_ranker.schema.types import Candidate, RankingExample
 
+COLLECTION = signature(ray_rank.rank_collection).parameters
 FRUIT = ["apple\n", "banana: yellow\n", "\n", "  cherry  \n"]
 
 
@@ -285,6 +292,236 @@ def test_an_option_without_an_effect_on_a_file_is_refused(option: list[str], run
     write_lists(tmp_path / "in.jsonl", 2)
     result = run("--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl", *option)
     assert_refused(result, option[0])
+
+
+def write_parquet_lists(path: Path, count: int) -> list[str]:
+    ids = write_lists(path.with_suffix(".jsonl"), count)
+    write_parquet(path, read_examples(path.with_suffix(".jsonl")))
+    return ids
+
+
+def test_lists_of_parquet_are_ranked_as_those_of_json_lines(run: Run, tmp_path: Path) -> None:
+    ids = write_parquet_lists(tmp_path / "in.parquet", 7)
+    result = run("--input", tmp_path / "in.parquet", "--output", tmp_path / "of_parquet.jsonl")
+    assert (result.code, result.out) == (0, "")
+    run("--input", tmp_path / "in.jsonl", "--output", tmp_path / "of_lines.jsonl")
+    found = without_time(read_lines(tmp_path / "of_parquet.jsonl"))
+    assert [record["id"] for record in found] == ids
+    assert found == without_time(read_lines(tmp_path / "of_lines.jsonl"))
+
+
+def test_a_run_over_parquet_is_resumed_and_left_when_it_is_done(run: Run, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.parquet", tmp_path / "out.jsonl"
+    ids = write_parquet_lists(source, 5)
+    run("--input", source, "--output", output)
+    whole = output.read_bytes()
+    output.write_bytes(whole[: whole.index(b"\n") + 9])
+    assert run("--input", source, "--output", output).code == 0
+    assert [record["id"] for record in read_lines(output)] == ids
+    assert output.read_bytes().startswith(whole[: whole.index(b"\n") + 1])
+    done = output.read_bytes()
+    assert run("--input", source, "--output", output).code == 0
+    assert output.read_bytes() == done
+
+
+def test_bad_parquet_is_refused_with_its_file_and_row(run: Run, tmp_path: Path) -> None:
+    write_parquet_lists(tmp_path / "in.parquet", 2)
+    double = list(read_examples(tmp_path / "in.jsonl"))
+    write_parquet(tmp_path / "double.parquet", [*double, double[1]])
+    given = ("--output", tmp_path / "out.jsonl")
+    assert_refused(run("--input", tmp_path / "double.parquet", *given), "two lists have the id 'list1'")
+    (tmp_path / "no.parquet").write_bytes(b"nonsense")
+    assert_refused(run("--input", tmp_path / "no.parquet", *given), "no.parquet: not a parquet file")
+    write_parquet(tmp_path / "bad.parquet", [double[0], RankingExample("x", "q", ())])
+    assert_refused(run("--input", tmp_path / "bad.parquet", *given), "bad.parquet, row 2: field 'candidates' is empty")
+    (tmp_path / "lists.csv").write_text("id\n", encoding="utf-8")
+    assert_refused(run("--input", tmp_path / "lists.csv", *given), "expected .parquet or .jsonl")
+
+
+@pytest.fixture
+def ray_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Return what was asked of Ray, which itself is left out."""
+    found: list[dict[str, Any]] = []
+
+    def collect(**given: Any) -> Iterator[str]:
+        found.append(given)
+        yield from ("a", "b")
+
+    monkeypatch.setattr(ray_rank, "rank_collection", collect)
+    return found
+
+
+def test_every_option_reaches_ray(run: Run, ray_calls: list[dict[str, Any]], tmp_path: Path) -> None:
+    own = {
+        "--input": "lists",
+        "--output": tmp_path / "out",
+        "--engine": "ray",
+        "--actors": "3",
+        "--block": "17",
+        "--gpus-per-actor": "0.5",
+        "--cpus-per-actor": "2.5",
+        "--ray-address": "auto",
+        "--top-k": "4",
+        "--concurrency": "5",
+    }
+    model = {
+        "--model": "a folder",
+        "--method": "tournament",
+        "--option": "block=10",
+        "--backend": "vllm",
+        "--backend-option": "tensor_parallel_size=2",
+        "--layout": "rounds",
+        "--reasoning": None,
+        "--temperature": "0.25",
+        "--top-p": "0.75",
+        "--max-tokens": "6",
+        "--seed": "7",
+        "--shuffle-seed": "8",
+        "--on-error": "retry",
+        "--retries": "9",
+        "--unguided": None,
+        "--style": "compact",
+        "--template": "t.yaml",
+        "--token-budget": "10",
+        "--revision": "main",
+        "--dtype": "float16",
+        "--device": "cuda:1",
+        "--batch-tokens": "11",
+    }
+    given = {**own, **model}
+    result = run(*(part for pair in given.items() for part in pair if part is not None), model=False)
+    assert (result.code, result.out) == (0, ""), result.err
+    assert ray_calls == [
+        {
+            "ranker": {
+                "name_or_path": "a folder",
+                "method": "tournament",
+                "block": 10,
+                "backend": "vllm",
+                "backend_options": {"tensor_parallel_size": 2},
+                "layout": "rounds",
+                "reasoning": True,
+                "temperature": 0.25,
+                "top_p": 0.75,
+                "max_tokens": 6,
+                "seed": 7,
+                "shuffle_seed": 8,
+                "on_error": "retry",
+                "retries": 9,
+                "unguided": True,
+                "style": "compact",
+                "template": Path("t.yaml"),
+                "token_budget": 10,
+                "revision": "main",
+                "dtype": "float16",
+                "device": "cuda:1",
+                "batch_tokens": 11,
+            },
+            "input": Path("lists"),
+            "output": tmp_path / "out",
+            "top_k": 4,
+            "concurrency": 5,
+            "actors": 3,
+            "block": 17,
+            "gpus_per_actor": 0.5,
+            "cpus_per_actor": 2.5,
+            "ray_address": "auto",
+        }
+    ]
+    assert set(ray_calls[0]) == set(COLLECTION)
+    options = {f"--{name.replace('_', '-')}" for name in signature(rank_command.rank).parameters}
+    # The rest goes with a query.
+    assert options - set(given) == {"--query", "--candidates", "--domain", "--context", "--trec", "--as-json"}
+
+
+def test_ray_gets_what_was_given_and_nothing_else(run: Run, ray_calls: list[dict[str, Any]], tmp_path: Path) -> None:
+    result = run("--engine", "ray", "--input", "lists", "--output", tmp_path, model=False)
+    assert (result.code, result.out) == (0, ""), result.err
+    (given,) = ray_calls
+    ranker = given.pop("ranker")
+    assert ranker["name_or_path"] is None
+    assert set(ranker) <= set(signature(Ranker.from_pretrained).parameters) | {
+        "reasoning", "temperature", "top_p", "on_error", "retries", "unguided",
+    }  # fmt: skip
+    # What was not given is left to the engine.
+    assert given == {"input": Path("lists"), "output": tmp_path, "top_k": None, "concurrency": 64}
+
+
+def test_ray_loads_no_model_here(
+    run: Run, ray_calls: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(**_: Any) -> Ranker:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(Ranker, "from_pretrained", load)
+    assert run("--engine", "ray", "--input", "lists", "--output", tmp_path / "out").code == 0
+    assert len(ray_calls) == 1
+
+
+def test_progress_of_ray_goes_to_stderr(
+    run: Run, ray_calls: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    result = run("--engine", "ray", "--input", "lists", "--output", tmp_path / "out")
+    assert result.out == ""
+    assert "ranking" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--query", "q", "--engine", "ray"], "--engine ray goes with --input and --output"),
+        (["--input", "in.jsonl", "--engine", "ray"], "--engine ray needs --output FOLDER"),
+        (["--input", "in.jsonl", "--output", "in.jsonl", "--engine", "ray"], "--engine ray needs --output FOLDER"),
+        (["--input", "in.jsonl", "--output", "o", "--engine", "rya"], "engine='rya' is not known; did you mean 'ray'"),
+        (["--query", "q", "--engine", "dask"], "engine='dask' is not known"),
+        (["--input", "missing", "--output", "o", "--engine", "ray"], "--input 'missing' does not exist"),
+        (["--input", "empty", "--output", "o", "--engine", "ray"], "found none"),
+        (["--input", "in.jsonl", "--output", "o", "--engine", "ray", "--actors", "0"], "actors=0 must be ≥ 1"),
+        (["--input", "in.jsonl", "--output", "o", "--engine", "ray", "--block", "0"], "block=0 must be ≥ 1"),
+        (["--input", "in.jsonl", "--output", "o", "--engine", "ray", "--trec"], "--trec goes with --query"),
+        (["--input", "in.jsonl", "--output", "o", "--engine", "ray", "--option", "x"], "--option 'x' is no key=value"),
+    ],
+)
+def test_what_ray_cannot_do_is_told_in_one_line(
+    arguments: list[str], words: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    write_lists(tmp_path / "in.jsonl", 2)
+    (tmp_path / "empty").mkdir()
+    before = (tmp_path / "in.jsonl").read_bytes()
+    assert_refused(run(*arguments, stdin="a\nb\n"), words)
+    assert not (tmp_path / "o").exists()
+    assert (tmp_path / "in.jsonl").read_bytes() == before
+
+
+def test_without_ray_the_command_that_installs_it_is_told(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    write_lists(tmp_path / "in.jsonl", 2)
+    result = run("--engine", "ray", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out")
+    assert_refused(result, "--engine ray needs the package 'ray'")
+    assert "pip install 'unified-ranker[ray]'" in result.err
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--actors", "4"],
+        ["--block", "8"],
+        ["--gpus-per-actor", "1"],
+        ["--cpus-per-actor", "2"],
+        ["--ray-address", "auto"],
+    ],
+    ids=lambda option: option[0],
+)
+def test_an_option_of_ray_is_refused_where_there_is_no_ray(option: list[str], run: Run, tmp_path: Path) -> None:
+    write_lists(tmp_path / "in.jsonl", 1)
+    result = run("--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl", *option)
+    assert_refused(result, f"{option[0]} goes with --engine ray")
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 @pytest.mark.slow

@@ -13,27 +13,14 @@ from unified_ranker.tasks.build import read_split
 
 from unified_ranker import Ranker
 from unified_ranker.backends.permute_keys import LABELS_KEY
-from unified_ranker.model_settings import embedded_path
 from unified_ranker.strategies.base import label
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400), pytest.mark.filterwarnings("ignore")]
 
 
-@pytest.fixture(scope="module")
-def engine() -> Any:
-    from vllm import LLM
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-        patch.setenv("VLLM_NO_USAGE_STATS", "1")
-        yield LLM(
-            str(embedded_path()),
-            dtype="float32",
-            max_model_len=1024,
-            max_num_seqs=16,
-            enforce_eager=True,
-            logits_processors=["unified_ranker.backends.permute_logits:PermuteLogits"],
-        )
+@pytest.fixture
+def engine(vllm_backend: Any) -> Any:
+    return vllm_backend.engine
 
 
 def requests(toy_data: Path) -> list[tuple[list[int], list[int], tuple[str, ...]]]:

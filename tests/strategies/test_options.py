@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +11,32 @@ import pytest
 from unified_ranker import Ranker
 from unified_ranker.backends import ScriptedBackend
 from unified_ranker.errors import OptionError, TemplateError
-from unified_ranker.exchange import Request
+from unified_ranker.exchange import Completion, Request
 from unified_ranker.strategies import METHODS, Sampling, make_strategy
+from unified_ranker.strategies.registry import COMMON_OPTIONS
 
 OWN_TEMPLATE = """
 user: "MY OWN WORDS {query} {candidates} {instruction}"
 candidate: "{label} = {text}"
 instructions: {append: worst first, rounds: the worst, direct: best first}
 """
+N = 6
+
+
+def told(request: Request) -> Completion:
+    """Return a reply that nobody can read, from a backend that tells what each label would have been worth."""
+    return Completion("?", dict.fromkeys(request.choices, -1.0))
 
 
 def asked(**options: Any) -> list[Request]:
     """Return what a ranking asks for, with the session's running number taken out."""
-    from dataclasses import replace
-
-    backend = ScriptedBackend(lambda request: "?")
-    Ranker(backend, **options).rank("query", [f"candidate {i} " + "word " * 60 for i in range(4)])
+    backend = ScriptedBackend(told)
+    Ranker(backend, **options).rank("query", [f"candidate {i} " + "word " * 60 for i in range(N)])
     return [replace(request, session="s" if request.session else "") for request in backend.requests]
 
 
-# An option's value, what else must be set for it to matter, and the field of the first request that it changes.
+# An option's value, what else must be set for it to matter, and the field of the first request that it changes; None
+# where it changes how many requests there are, or later ones.
 CHANGES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
     "reasoning": (True, {}, "stop"),
     "temperature": (0.4, {}, "temperature"),
@@ -41,26 +47,51 @@ CHANGES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
     "on_error": ("retry", {}, None),
     "retries": (4, {"on_error": "retry"}, None),
     "unguided": (True, {}, "choices"),
+    "shuffles": (2, {}, "messages"),
     "layout": ("rounds", {}, "session"),
     "max_steps": (2, {"style": "compact", "permute": True}, "draws"),
+    "stop_at": (2, {"style": "compact", "permute": True}, "draws"),
+    "finish": ("dranker", {"stop_at": 2}, None),
+    "drop_per_step": (2, {}, None),
     "permute": (True, {"style": "compact"}, "draws"),
+    "guided": (True, {}, "pattern"),
+    "block": (4, {}, "messages"),
+    "survivors": (0.2, {"block": 4}, None),
     "style": ("compact", {}, "messages"),
     "template": ("own.yaml", {}, "messages"),
-    "token_budget": (150, {}, "messages"),
+    "token_budget": (180, {}, "messages"),
 }
-ONLY_ELIMINATION = {"layout", "unguided", "max_steps"}
+#: Options of the ranker itself, which no strategy sees.
+OF_THE_RANKER = ("style", "template", "token_budget")
+#: Replies of dranker are restricted only where permute or guided asks for it, and unguided goes with neither.
+WITHOUT_EFFECT = {("dranker", "unguided")}
+
+
+def taken(method: str) -> set[str]:
+    """Return the options that a method takes."""
+    return {*METHODS[method].options, *COMMON_OPTIONS, *OF_THE_RANKER}
+
+
+TAKEN = [(method, option) for method in METHODS for option in CHANGES if option in taken(method)]
+REFUSED = [(method, option) for method in METHODS for option in CHANGES if option not in taken(method)]
 
 
 def test_no_option_is_forgotten_here() -> None:
     own = {name for method in METHODS.values() for name in method.options}
-    assert set(CHANGES) == {entry.name for entry in fields(Sampling)} | own | {"style", "template", "token_budget"}
+    assert set(COMMON_OPTIONS) == {entry.name for entry in fields(Sampling)} | {"shuffles"}
+    assert set(CHANGES) == {*COMMON_OPTIONS, *own, *OF_THE_RANKER}
 
 
-@pytest.mark.parametrize("method", list(METHODS))
-@pytest.mark.parametrize("option", list(CHANGES))
-def test_an_option_changes_what_the_backend_is_asked(option: str, method: str, tmp_path: Path) -> None:
-    if method != "iranker" and option in ONLY_ELIMINATION:
-        pytest.skip("the other methods never restrict their replies and have one layout")
+def test_each_method_takes_the_options_that_its_strategy_has() -> None:
+    assert {name: set(method.options) for name, method in METHODS.items()} == {
+        "iranker": {"layout", "permute", "max_steps", "stop_at", "finish", "drop_per_step"},
+        "dranker": {"permute", "guided"},
+        "tournament": {"layout", "permute", "drop_per_step", "block", "survivors"},
+    }
+
+
+@pytest.mark.parametrize(("method", "option"), [pair for pair in TAKEN if pair not in WITHOUT_EFFECT])
+def test_an_option_changes_what_the_backend_is_asked(method: str, option: str, tmp_path: Path) -> None:
     value, needs, field = CHANGES[option]
     if option == "template":
         value = tmp_path / value
@@ -71,6 +102,12 @@ def test_an_option_changes_what_the_backend_is_asked(option: str, method: str, t
         assert getattr(before[0], field) != getattr(after[0], field)
 
 
+@pytest.mark.parametrize(("method", "option"), REFUSED)
+def test_an_option_of_another_method_is_refused_and_named(method: str, option: str) -> None:
+    with pytest.raises(OptionError, match=f"{option}=.*: the method '{method}' does not take it"):
+        Ranker(ScriptedBackend([]), method=method, **{option: CHANGES[option][0]})
+
+
 @pytest.mark.parametrize("option", ["temperature", "top_p", "max_tokens", "seed"])
 @pytest.mark.parametrize("method", list(METHODS))
 def test_a_sampling_value_arrives_as_it_is_in_every_request(option: str, method: str) -> None:
@@ -78,9 +115,30 @@ def test_a_sampling_value_arrives_as_it_is_in_every_request(option: str, method:
     assert {getattr(request, option) for request in asked(method=method, **{option: value})} == {value}
 
 
+@pytest.mark.parametrize("option", ["temperature", "top_p", "max_tokens", "seed"])
+@pytest.mark.parametrize(
+    "needs",
+    [{"stop_at": 2, "finish": "dranker"}, {"stop_at": 2, "finish": "iranker"}, {"shuffles": 3}, {"permute": True}],
+    ids=lambda needs: "-".join(str(value) for value in needs.values()),
+)
+def test_a_sampling_value_arrives_in_strategies_within_strategies(option: str, needs: dict[str, Any]) -> None:
+    value = CHANGES[option][0]
+    requests = asked(method="iranker", style="compact", **needs, **{option: value})
+    # The one decode of permute takes a token a label, whatever else is said.
+    expected = {N - 1} if "permute" in needs and option == "max_tokens" else {value}
+    assert {getattr(request, option) for request in requests} == expected
+
+
 @pytest.mark.parametrize(
     ("method", "retries", "calls"),
-    [("iranker", 0, 3), ("iranker", 2, 9), ("dranker", 0, 1), ("dranker", 3, 4)],
+    [
+        ("iranker", 0, N - 1),
+        ("iranker", 2, 3 * (N - 1)),
+        ("dranker", 0, 1),
+        ("dranker", 3, 4),
+        ("tournament", 0, N - 1),
+        ("tournament", 2, 3 * (N - 1)),
+    ],
 )
 def test_retries_count_the_further_attempts_of_each_step(method: str, retries: int, calls: int) -> None:
     assert len(asked(method=method, on_error="retry", retries=retries)) == calls
@@ -93,8 +151,8 @@ def test_a_template_of_ones_own_is_what_the_model_reads(tmp_path: Path) -> None:
 
 
 def test_a_token_budget_is_kept() -> None:
-    for request in asked(token_budget=150):
-        assert sum(len(message.content.split()) for message in request.messages) + request.max_tokens <= 150
+    for request in asked(token_budget=180):
+        assert sum(len(message.content.split()) for message in request.messages) + request.max_tokens <= 180
 
 
 @pytest.mark.parametrize(
@@ -110,11 +168,21 @@ def test_a_token_budget_is_kept() -> None:
         ("style", "formal"),
         ("layout", "circle"),
         ("on_error", "ignore"),
+        ("max_steps", 0),
+        ("stop_at", 0),
+        ("stop_at", -2),
+        ("drop_per_step", 0),
+        ("drop_per_step", -1),
+        ("finish", "drunker"),
+        ("shuffles", 0),
+        ("block", 1),
+        ("survivors", 1.0),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_at_once_and_named(option: str, value: Any) -> None:
+    method = next((name for name, entry in METHODS.items() if option in entry.options), "iranker")
     with pytest.raises(OptionError, match=str(value)):
-        Ranker(ScriptedBackend([]), **{option: value})
+        Ranker(ScriptedBackend([]), method=method, **{option: value})
 
 
 def test_a_template_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
@@ -128,3 +196,5 @@ def test_make_strategy_refuses_what_it_does_not_know() -> None:
         make_strategy("irankr", writer=writer)
     with pytest.raises(OptionError, match="option='temprature' is not known; did you mean 'temperature'"):
         make_strategy("iranker", writer=writer, temprature=1)
+    with pytest.raises(OptionError, match="option='shufles' is not known; did you mean 'shuffles'"):
+        make_strategy("dranker", writer=writer, shufles=2)

@@ -19,6 +19,7 @@ from unified_ranker.training.recipe import (
     parse_recipe,
     recipe_names,
 )
+from unified_ranker.training.verl_sft import parse as parse_for_verl
 
 PARTS = {"model": ModelPart, "prompts": PromptPart, "words": WordsPart, "optimizer": OptimizerPart, "loss": LossPart}
 PLAIN: dict[str, Any] = {"name": "plain", "tasks": {"movie": 1}}
@@ -133,6 +134,8 @@ def test_overrides_reach_into_mappings_and_the_last_one_counts() -> None:
         ("tasks={}", "tasks is empty"),
         ("tasks={movy: 1}", "did you mean 'movie'"),
         ("methods={elimination: 1}", "methods: 'elimination' is not known; choose among iranker, dranker"),
+        ("methods={tournament: 1}", "methods: 'tournament' is not known; choose among iranker, dranker"),
+        ("methods={iranker: 1, tournament: 0}", "methods: 'tournament' is not known; choose among iranker, dranker"),
         ("tasks={movie: -1}", "must hold weights"),
         ("tasks={movie: 0}", "must hold weights"),
         ("tasks={movie: much}", "must hold weights"),
@@ -164,6 +167,14 @@ def test_overrides_reach_into_mappings_and_the_last_one_counts() -> None:
 def test_a_mistake_is_named(override: str, named: str) -> None:
     with pytest.raises(RecipeError, match=named):
         load_recipe("embedded", [override])
+
+
+@pytest.mark.parametrize("methods", [{"tournament": 1}, {"iranker": 1, "tournament": 1}])
+def test_verls_trainer_teaches_the_same_methods(methods: dict[str, float]) -> None:
+    record = {**PLAIN, "trainer": "verl"}
+    assert dict(parse_for_verl(record).methods) == {"iranker": 1.0}
+    with pytest.raises(RecipeError, match="methods: 'tournament' is not known; choose among iranker, dranker"):
+        parse_for_verl({**record, "methods": methods})
 
 
 @pytest.mark.parametrize("change", ["model.architecture={layers: 5}", "loss.readout=0.5"])

@@ -54,6 +54,7 @@ class ScriptedBackend:
         requests: Every request that arrived, in order.
         batches: How many requests arrived together, call by call.
         forgotten: Sessions that were given up.
+        patterns: Whether requests for a pattern are taken; the script answers them as it will.
 
     Example:
         >>> from unified_ranker import Ranker
@@ -67,6 +68,7 @@ class ScriptedBackend:
     requests: list[Request] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    patterns: bool = True
     _replies: Iterator[Answer] | None = None
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:

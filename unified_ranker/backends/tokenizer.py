@@ -133,6 +133,18 @@ class TokenizerTools:
         """Tell whether any choice of a request takes more than one token where it will stand."""
         return any(len(self.spell(choice, after=request.reply_prefix)) > 1 for choice in request.choices)
 
+    def check_room(self, request: Request, prompt: Sequence[int]) -> None:
+        """Check that a prompt and its reply fit the context.
+
+        Raises:
+            BackendError: they do not.
+        """
+        needed = len(prompt) + (request.draws if request.choices else request.max_tokens)
+        if needed > self._context:
+            raise BackendError(
+                f"a prompt of {len(prompt)} tokens and its reply take {needed} of {self._context}; lower token_budget"
+            )
+
     def is_single_token(self, label: str, *, after: str) -> bool:
         """Tell whether a label is one token of its own when it follows ``after``."""
         before, whole = self._ids(after), self._ids(after + label)

@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from unified_ranker.backends.tokenizer import TokenizerTools, check_draws, load_tokenizer
 from unified_ranker.errors import BackendError, OptionError, unknown_choice
 from unified_ranker.exchange import Completion, Request
-from unified_ranker.model_settings import read_settings
+from unified_ranker.model_settings import ModelSettings, read_settings
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -66,8 +66,10 @@ class TransformersBackend:
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
         self._tools = TokenizerTools(tokenizer, context_tokens=_context(model, tokenizer), labels=tuple(labels))
+        self.patterns = False
         self._groups: list[_Group] = []
         self._ends = _end_tokens(model, tokenizer)
+        self.settings = ModelSettings()
 
     @classmethod
     def from_pretrained(
@@ -114,9 +116,10 @@ class TransformersBackend:
             model = model.to(place)
         except (RuntimeError, AssertionError) as error:
             raise BackendError(f"device={place!r} cannot be used: {error}") from error
-        return cls(
-            model, tokenizer, labels=read_settings(name_or_path, revision=revision).labels, batch_tokens=batch_tokens
-        )
+        settings = read_settings(name_or_path, revision=revision)
+        made = cls(model, tokenizer, labels=settings.labels, batch_tokens=batch_tokens)
+        made.settings = settings
+        return made
 
     @property
     def text(self) -> TokenizerTools:
@@ -133,16 +136,13 @@ class TransformersBackend:
             _Prompt(request, self._tools.prompt_ids(request.messages, request.reply_prefix)) for request in requests
         ]
         for prompt in prompts:
-            asked = prompt.request
-            if asked.draws > 1:
-                check_draws(asked, self._tools)
-            needed = len(prompt.tokens) + (asked.draws if asked.choices else asked.max_tokens)
-            if needed > self._tools.context_tokens:
+            if prompt.request.pattern:
                 raise BackendError(
-                    f"a prompt of {len(prompt.tokens)} tokens and its reply take {needed} of "
-                    f"{self._tools.context_tokens}; "
-                    "lower token_budget"
+                    "backend='transformers' cannot hold a reply to a pattern; use 'vllm', or permute=True"
                 )
+            if prompt.request.draws > 1:
+                check_draws(prompt.request, self._tools)
+            self._tools.check_room(prompt.request, prompt.tokens)
         answers: dict[int, Completion] = {}
         with torch.inference_mode():
             for indices, group in self._batches(prompts):

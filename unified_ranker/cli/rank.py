@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unified_ranker.cli import options
-from unified_ranker.errors import DataError, OptionError
+from unified_ranker.errors import DataError, OptionError, unknown_choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from unified_ranker.ranker import Ranker
     from unified_ranker.schema.types import Ranking, RankingExample
+
+
+ENGINES = ("local", "ray")
 
 
 def rank(
@@ -28,15 +31,26 @@ def rank(
     context: Annotated[
         list[str] | None, typer.Option("--context", help="An entry of the user's history, oldest first; repeatable.")
     ] = None,
-    input: Annotated[Path | None, typer.Option("--input", help="JSON lines of lists to rank.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="JSON lines to write; resumed if it exists.")] = None,
+    input: Annotated[Path | None, typer.Option("--input", help="JSON lines or parquet of lists to rank.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="JSON lines to write, or with --engine ray a folder; resumed if it exists."),
+    ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray for Ray Data.")] = "local",
+    actors: Annotated[int | None, typer.Option("--actors", help="Engines of --engine ray; 1 by default.")] = None,
+    block: Annotated[int | None, typer.Option("--block", help="Lists that an actor finishes at once; 256.")] = None,
+    gpus_per_actor: Annotated[float | None, typer.Option("--gpus-per-actor", help="Accelerators of each; 0.")] = None,
+    cpus_per_actor: Annotated[float | None, typer.Option("--cpus-per-actor", help="Processors of each; 1.")] = None,
+    ray_address: Annotated[str | None, typer.Option("--ray-address", help="A Ray cluster to join.")] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", help="How many places to show.")] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", help="Lists that are ranked at the same time.")] = 64,
     trec: Annotated[bool, typer.Option("--trec", help="Print a TREC run.")] = False,
     as_json: options.Json = False,
     model: options.Model = None,
     method: options.Method = None,
+    option: options.MethodOptions = None,
     backend: options.BackendName = "transformers",
+    backend_option: options.BackendOptions = None,
     layout: options.Layout = None,
     reasoning: options.Reasoning = False,
     temperature: options.Temperature = 0.0,
@@ -70,10 +84,26 @@ def rank(
         ):
             if given:
                 raise OptionError(f"{name} goes with --query; lists of a file carry their own, and give JSON lines")
-    ranker = options.load_ranker(
+    if engine not in ENGINES:
+        raise unknown_choice("engine", engine, ENGINES)
+    if engine == "ray" and input is None:
+        raise OptionError("--engine ray goes with --input and --output")
+    of_ray = {
+        "actors": actors,
+        "block": block,
+        "gpus_per_actor": gpus_per_actor,
+        "cpus_per_actor": cpus_per_actor,
+        "ray_address": ray_address,
+    }
+    of_ray = {name: value for name, value in of_ray.items() if value is not None}
+    if engine != "ray" and of_ray:
+        raise OptionError(f"--{next(iter(of_ray)).replace('_', '-')} goes with --engine ray")
+    arguments = options.ranker_arguments(
         model,
         method=method,
         backend=backend,
+        backend_options=backend_option,
+        method_options=option,
         layout=layout,
         reasoning=reasoning,
         temperature=temperature,
@@ -92,12 +122,35 @@ def rank(
         device=device,
         batch_tokens=batch_tokens,
     )
+    if engine == "ray":
+        assert input is not None
+        rank_on_ray(arguments, input, output, top_k=top_k, concurrency=concurrency, **of_ray)
+        return
+    from unified_ranker.ranker import Ranker
+
+    ranker = Ranker.from_pretrained(**arguments)
     if input is not None:
         rank_file(ranker, input, output, top_k=top_k, concurrency=concurrency)
         return
     assert query is not None
     ranking = ranker.rank(query, read_candidates(candidates), top_k=top_k, domain=domain, context=context or ())
     _show(ranking, as_json=as_json, trec=trec)
+
+
+def rank_on_ray(ranker: dict[str, Any], input: Path, output: Path | None, **settings: Any) -> None:
+    """Rank the lists of files on Ray Data; see :func:`~unified_ranker.ray_rank.rank_collection`.
+
+    Raises:
+        OptionError: there is no output, or it is a file.
+    """
+    from unified_ranker.progress import track
+    from unified_ranker.ray_rank import rank_collection
+
+    if output is None or output.is_file():
+        raise OptionError("--engine ray needs --output FOLDER; each block of rankings becomes a file in it")
+    done = rank_collection(ranker=ranker, input=input, output=output, **settings)
+    for _ in track(done, total=None, description="ranking"):
+        pass
 
 
 def read_candidates(source: str) -> list[Any]:
@@ -141,8 +194,9 @@ def rank_file(ranker: Ranker, input: Path, output: Path | None, *, top_k: int | 
     Raises:
         DataError: the input is malformed, or the output holds rankings of other lists.
     """
+    from unified_ranker.cli.data import read_file
     from unified_ranker.progress import track
-    from unified_ranker.schema.jsonl import dump_line, read_examples
+    from unified_ranker.schema.jsonl import dump_line
 
     if output is None:
         raise OptionError("--input needs --output FILE")
@@ -150,7 +204,7 @@ def rank_file(ranker: Ranker, input: Path, output: Path | None, *, top_k: int | 
         raise DataError(f"--input {str(input)!r} does not exist")
     if not output.parent.is_dir():
         raise DataError(f"--output {str(output)!r}: the folder {str(output.parent)!r} does not exist; make it first")
-    wanted = [example.id for example in read_examples(input)]
+    wanted = [example.id for example in read_file(input)]
     done = finished_ids(output)
     strangers = done - set(wanted)
     if strangers:
@@ -181,8 +235,12 @@ def finished_ids(output: Path) -> set[str]:
     if len(whole) < len(raw):
         with output.open("r+b") as file:
             file.truncate(len(whole))
+    try:
+        lines = whole.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{output}: not UTF-8: {error}; choose another --output") from error
     found = set()
-    for number, line in enumerate(whole.decode("utf-8").split("\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line:
             continue
         where = f"{output}, row {number}"
@@ -194,10 +252,10 @@ def finished_ids(output: Path) -> set[str]:
 
 
 def _waiting(input: Path, done: set[str]) -> Iterator[RankingExample]:
-    from unified_ranker.schema.jsonl import read_examples
+    from unified_ranker.cli.data import read_file
 
     seen: set[str] = set()
-    for example in read_examples(input):
+    for example in read_file(input):
         if example.id in seen:
             raise DataError(f"{input}: two lists have the id {example.id!r}; ids must differ")
         seen.add(example.id)

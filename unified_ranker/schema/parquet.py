@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,10 +100,18 @@ def read_parquet(path: str | Path) -> Iterator[RankingExample]:
     for batch in file.iter_batches(batch_size=256):
         for row in batch.to_pylist():
             number += 1
-            where = f"{path}, row {number}"
-            pairs = row["relevance"] or []
-            if not isinstance(pairs, list) or not all(isinstance(p, dict) and {"id", "grade"} <= set(p) for p in pairs):
-                raise DataError(f"{where}: field 'relevance' is {pairs!r}; it must be a list of id and grade")
-            if len({pair["id"] for pair in pairs}) != len(pairs):
-                raise DataError(f"{where}: field 'relevance' grades a candidate twice")
-            yield example_from_dict({**row, "relevance": {p["id"]: p["grade"] for p in pairs}}, where=where)
+            yield example_from_row(row, where=f"{path}, row {number}")
+
+
+def example_from_row(row: Mapping[str, Any], *, where: str) -> RankingExample:
+    """Return one row as an example, checked.
+
+    Raises:
+        DataError: naming ``where`` and the field.
+    """
+    pairs = row.get("relevance") or []
+    if not isinstance(pairs, list) or not all(isinstance(p, dict) and {"id", "grade"} <= set(p) for p in pairs):
+        raise DataError(f"{where}: field 'relevance' is {pairs!r}; it must be a list of id and grade")
+    if len({pair["id"] for pair in pairs}) != len(pairs):
+        raise DataError(f"{where}: field 'relevance' grades a candidate twice")
+    return example_from_dict({**row, "relevance": {p["id"]: p["grade"] for p in pairs}}, where=where)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from unified_ranker.errors import OptionError, ReplyError, unknown_choice
 from unified_ranker.exchange import Completion, Request, TextTools
@@ -21,6 +21,11 @@ RETRY_TEMPERATURE = 0.7
 
 #: A running strategy: yields requests, receives their completions, returns the ranking.
 Asking: TypeAlias = Generator[list[Request], list[Completion], Ranking]
+
+#: How a strategy gets the writer of a template folder, for the strategies within it.
+Writers: TypeAlias = Callable[[str], PromptWriter]
+
+T = TypeVar("T")
 
 _sessions = itertools.count(1)
 
@@ -114,6 +119,17 @@ class Sampling:
             )
 
 
+def check_whole(name: str, value: object, *, least: int) -> None:
+    """Check a whole number.
+
+    Raises:
+        OptionError: it is none, or below ``least``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        shown = value if isinstance(value, int) and not isinstance(value, bool) else repr(value)
+        raise OptionError(f"{name}={shown} must be ≥ {least}, a whole number")
+
+
 def listing(example: RankingExample, shuffle_seed: int | None) -> list[Candidate]:
     """Return the candidates in the order in which they are shown."""
     shown = list(example.candidates)
@@ -144,6 +160,30 @@ def check_permute(writer: PromptWriter, sampling: Sampling) -> None:
         )
 
 
+def ask(
+    sampling: Sampling, request: Request, *, read: Callable[[Completion], T], failed: Callable[[T], bool]
+) -> Generator[list[Request], list[Completion], tuple[T, Completion, Usage, int]]:
+    """Ask until a reply can be used, as often as ``sampling`` allows.
+
+    Args:
+        sampling: Says how many attempts there are.
+        request: The first attempt.
+        read: Reads a reply.
+        failed: Tells whether what was read cannot be used.
+
+    Returns:
+        What was read, the completion, what all attempts cost, and how many there were.
+    """
+    usage, attempts = Usage(), 0
+    while True:
+        (completion,) = yield [sampling.attempt(request, attempts)]
+        usage += cost_of(completion)
+        attempts += 1
+        found = read(completion)
+        if not failed(found) or attempts >= sampling.attempts:
+            return found, completion, usage, attempts
+
+
 def new_session() -> str:
     """Return a session name that no other request of this process has."""
     return f"session-{next(_sessions)}"
@@ -170,7 +210,10 @@ __all__ = [
     "PromptWriter",
     "Sampling",
     "Strategy",
+    "Writers",
+    "ask",
     "check_permute",
+    "check_whole",
     "cost_of",
     "cost_of_outcome",
     "label",

@@ -11,10 +11,10 @@ Two layouts of the same conversation:
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from unified_ranker.errors import OptionError, unknown_choice
+from unified_ranker.errors import BackendError, OptionError, unknown_choice
 from unified_ranker.exchange import Completion, Request
 from unified_ranker.parsing import ParsedLabel, leading_label, opening, parse_label
 from unified_ranker.prompts import Listed, PromptWriter, Written
@@ -22,8 +22,10 @@ from unified_ranker.schema.types import Candidate, Ranking, RankingExample, Step
 from unified_ranker.strategies.base import (
     Asking,
     Sampling,
+    Strategy,
+    ask,
     check_permute,
-    cost_of,
+    check_whole,
     cost_of_outcome,
     label,
     listing,
@@ -41,7 +43,8 @@ class Elimination:
     A candidate's score is the number of candidates that left before it (0 for the first to go).
 
     A step whose reply names no candidate in play has failed: it eliminates the candidate that is listed last among
-    those in play, which keeps the given order among the undecided, and is counted.
+    those in play, which keeps the given order among the undecided, and is counted. (With ``drop_per_step`` the label
+    log-probabilities decide, whatever the reply says.)
 
     Attributes:
         writer: Writes the prompts.
@@ -51,6 +54,11 @@ class Elimination:
             labels in the same places, by one request instead of ``n - 1``. Needs bare answers, labels of one token
             and prompts without a separator between labels.
         max_steps: Eliminate no more than so many; those that are still in play keep the order in which they are listed.
+        stop_at: Stop when so many are left: where only the first places are wanted, the rest of the work is saved.
+        finish: Ranks those that are left after ``stop_at``; without it they keep the order in which they are listed.
+        drop_per_step: Eliminate so many at each step, those whose labels are most likely, in that order: so many times
+            fewer requests, and each decision is taken knowing less. Needs bare answers at temperature 0, labels of one
+            token, and a backend that tells their log-probabilities.
     """
 
     writer: PromptWriter
@@ -58,16 +66,41 @@ class Elimination:
     layout: Layout = "append"
     permute: bool = False
     max_steps: int | None = None
+    stop_at: int | None = None
+    finish: Strategy | None = None
+    drop_per_step: int = 1
 
     def __post_init__(self) -> None:
-        if self.max_steps is not None and self.max_steps < 1:
-            raise OptionError(f"max_steps={self.max_steps} must be ≥ 1")
+        for name in ("max_steps", "stop_at"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), least=1)
+        check_whole("drop_per_step", self.drop_per_step, least=1)
+        if self.max_steps is not None and self.stop_at is not None:
+            raise OptionError(f"max_steps={self.max_steps} and stop_at={self.stop_at} both say when to stop; give one")
+        if self.finish is not None and self.stop_at is None:
+            raise OptionError("finish ranks what stop_at leaves; give stop_at as well")
         if self.layout not in LAYOUTS:
             raise unknown_choice("layout", self.layout, LAYOUTS)
         if self.permute:
             if self.layout != "append":
                 raise OptionError(f"permute=True needs layout='append', not {self.layout!r}")
             check_permute(self.writer, self.sampling)
+        self._check_drop()
+
+    def _check_drop(self) -> None:
+        drop, sampling = self.drop_per_step, self.sampling
+        if drop == 1:
+            return
+        for name, given in (
+            ("reasoning=True", sampling.reasoning),
+            ("unguided=True", sampling.unguided),
+            ("permute=True", self.permute),
+            (f"temperature={sampling.temperature}", sampling.temperature > 0),
+        ):
+            if given:
+                raise OptionError(
+                    f"drop_per_step={drop} takes the most likely labels of one step; it does not go with {name}"
+                )
 
     @property
     def name(self) -> str:
@@ -86,7 +119,13 @@ class Elimination:
             self._append(example, shown) if self.layout == "append" else self._rounds(example, shown)
         )
         gone = {c.id for c in eliminated}
-        order = (*(c for c in shown if c.id not in gone), *reversed(eliminated))
+        left = tuple(c for c in shown if c.id not in gone)
+        if self.finish is not None and len(left) > 1:
+            last = yield from self.finish.rank(example.with_candidates(left))
+            left = last.order
+            steps += [replace(step, index=len(steps) + step.index) for step in last.steps]
+            usage += last.usage
+        order = (*left, *reversed(eliminated))
         return Ranking(
             example_id=example.id,
             order=order,
@@ -115,24 +154,29 @@ class Elimination:
 
     def steps(self, candidates: int) -> int:
         """Return how many eliminations a list of so many candidates takes."""
+        if self.stop_at is not None:
+            return max(0, candidates - self.stop_at)
         return candidates - 1 if self.max_steps is None else min(candidates - 1, self.max_steps)
 
     def _rounds(self, example: RankingExample, shown: list[Candidate]) -> _Elimination:
         standing, eliminated, steps, usage = list(shown), list[Candidate](), list[Step](), Usage()
         separator = self.writer.template.label_separator
-        for _ in range(self.steps(len(shown))):
+        wanted = self.steps(len(shown))
+        while len(eliminated) < wanted:
             listed = label(standing, self.writer.tools, separator)
             written = self.writer.write(example, listed, form=self.form, room=self.room(example))
-            step, cost, chosen = yield from self._step(example, written, listed, index=len(steps))
+            drop = min(self.drop_per_step, wanted - len(eliminated))
+            step, cost, chosen = yield from self._step(example, written, listed, index=len(steps), drop=drop)
             steps.append(step)
             usage += cost + written.cut
-            eliminated.append(chosen)
-            standing.remove(chosen)
+            eliminated += [entry.candidate for entry in chosen]
+            standing = [c for c in standing if all(c is not entry.candidate for entry in chosen)]
         return eliminated, steps, usage
 
     def _append(self, example: RankingExample, shown: list[Candidate]) -> _Elimination:
         eliminated, steps, usage = list[Candidate](), list[Step](), Usage()
-        if len(shown) == 1:
+        wanted = self.steps(len(shown))
+        if not wanted:
             return eliminated, steps, usage
         separator = self.writer.template.label_separator
         standing = label(shown, self.writer.tools, separator)
@@ -140,28 +184,29 @@ class Elimination:
         usage += written.cut
         if self.permute:
             found, cost = yield from self._whole(example, written, standing)
-            for step, chosen in found:
-                steps.append(step)
-                eliminated.append(chosen)
+            steps += [step for step, _ in found]
+            eliminated += [candidate for _, candidate in found]
             return eliminated, steps, usage + cost
         prefix, session = "", new_session()
-        for left in reversed(range(self.steps(len(shown)))):
+        while len(eliminated) < wanted:
+            drop = min(self.drop_per_step, wanted - len(eliminated))
+            last = len(eliminated) + drop == wanted
             step, cost, chosen = yield from self._step(
-                example, written, standing, last=not left, index=len(steps), prefix=prefix, session=session
+                example, written, standing, last=last, index=len(steps), drop=drop, prefix=prefix, session=session
             )
             steps.append(step)
             usage += cost
-            eliminated.append(chosen)
-            gone = next(entry for entry in standing if entry.candidate is chosen)
+            eliminated += [entry.candidate for entry in chosen]
             # What is carried on is the settled form of the step, not a malformed reply that could lead the next one
             # astray.
-            said = (
-                f"<think>{step.reasoning}</think><answer>{gone.label}</answer>"
-                if self.sampling.reasoning
-                else gone.label
-            )
-            prefix += said + separator
-            standing = [entry for entry in standing if entry is not gone]
+            for gone in chosen:
+                said = (
+                    f"<think>{step.reasoning}</think><answer>{gone.label}</answer>"
+                    if self.sampling.reasoning
+                    else gone.label
+                )
+                prefix += said + separator
+            standing = [entry for entry in standing if all(entry is not gone for gone in chosen)]
         return eliminated, steps, usage
 
     def _whole(
@@ -177,20 +222,19 @@ class Elimination:
             top_p=sampling.top_p,
             seed=sampling.seed,
         )
-        usage, attempts = Usage(), 0
-        while True:
-            (completion,) = yield [sampling.attempt(base, attempts)]
-            usage += cost_of(completion)
-            attempts += 1
-            found = self._read_whole(completion, listed, attempts)
-            if attempts >= sampling.attempts or all(step.outcome != "failed" for step, _ in found):
-                break
+        found, _, usage, attempts = yield from ask(
+            sampling,
+            base,
+            read=lambda completion: self._read_whole(completion, listed),
+            failed=lambda read: any(step.outcome == "failed" for step, _ in read),
+        )
+        found = [(replace(step, attempts=attempts), chosen) for step, chosen in found]
         for step, _ in found:
             sampling.check(step.outcome, example=example, step=step.index, reason=step.reason, reply=step.reply)
             usage += cost_of_outcome(step.outcome)
         return found, usage
 
-    def _read_whole(self, completion: Completion, listed: list[Listed], attempts: int) -> list[tuple[Step, Candidate]]:
+    def _read_whole(self, completion: Completion, listed: list[Listed]) -> list[tuple[Step, Candidate]]:
         """Cut the one reply into steps, each read by the parser that reads a step's own reply."""
         found, text, standing = list[tuple[Step, Candidate]](), completion.text, list(listed)
         for _ in range(self.steps(len(listed))):
@@ -211,7 +255,6 @@ class Elimination:
                 chosen=(chosen.id,),
                 in_play=len(standing),
                 logprobs={by_label[name].id: value for name, value in logprobs.items() if name in by_label},
-                attempts=attempts,
                 labels={name: candidate.id for name, candidate in by_label.items()},
             )
             found.append((step, chosen))
@@ -225,10 +268,11 @@ class Elimination:
         standing: list[Listed],
         *,
         index: int,
+        drop: int,
         last: bool = False,
         prefix: str = "",
         session: str = "",
-    ) -> Generator[list[Request], list[Completion], tuple[Step, Usage, Candidate]]:
+    ) -> Generator[list[Request], list[Completion], tuple[Step, Usage, list[Listed]]]:
         sampling = self.sampling
         labels = tuple(entry.label for entry in standing)
         guided = not (sampling.reasoning or sampling.unguided)
@@ -244,29 +288,28 @@ class Elimination:
             session=session,
             last=last,
         )
-        usage = Usage()
-        attempts = 0
-        while True:
-            (completion,) = yield [sampling.attempt(base, attempts)]
-            usage += cost_of(completion)
-            attempts += 1
-            parsed = self.parse(completion.text, labels)
-            if parsed.outcome != "failed" or attempts >= sampling.attempts:
-                break
+        parsed, completion, usage, attempts = yield from ask(
+            sampling,
+            base,
+            read=lambda reply: self.parse(reply.text, labels),
+            failed=lambda found: found.outcome == "failed",
+        )
         sampling.check(parsed.outcome, example=example, step=index, reason=parsed.reason, reply=completion.text)
-        by_label = {entry.label: entry.candidate for entry in standing}
-        chosen = by_label[parsed.label] if parsed.label is not None else standing[-1].candidate
+        by_label = {entry.label: entry for entry in standing}
+        chosen = [by_label[parsed.label] if parsed.label is not None else standing[-1]]
+        if drop > 1:
+            chosen = _most_likely(drop, completion, standing)
         step = Step(
             index=index,
             reply=completion.text,
             outcome=parsed.outcome,
             reason=parsed.reason,
-            chosen=(chosen.id,),
+            chosen=tuple(entry.candidate.id for entry in chosen),
             in_play=len(standing),
             reasoning=parsed.reasoning,
-            logprobs={by_label[name].id: value for name, value in completion.choice_logprobs.items()},
+            logprobs={by_label[name].candidate.id: value for name, value in completion.choice_logprobs.items()},
             attempts=attempts,
-            labels={name: candidate.id for name, candidate in by_label.items()},
+            labels={name: entry.candidate.id for name, entry in by_label.items()},
         )
         return step, usage + cost_of_outcome(parsed.outcome), chosen
 
@@ -281,6 +324,21 @@ class Elimination:
         if self.runs_on:
             text = opening(reply, labels, joined=not self.writer.template.label_separator)
         return parse_label(text, labels, reasoning=self.sampling.reasoning)
+
+
+def _most_likely(count: int, completion: Completion, standing: Sequence[Listed]) -> list[Listed]:
+    """Return the candidates whose labels are most likely, the most likely first.
+
+    Raises:
+        BackendError: the backend did not tell.
+    """
+    told = completion.choice_logprobs
+    if not all(entry.label in told for entry in standing):
+        raise BackendError(
+            f"drop_per_step goes by the log-probabilities of {len(standing)} labels, which the backend did not tell; "
+            "use drop_per_step=1, or labels of one token and a backend that tells them"
+        )
+    return sorted(standing, key=lambda entry: -told[entry.label])[:count]
 
 
 # A bare label is one token in most tokenizers, "20" or "AB" at most three, and an end-of-turn token may follow.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from unified_ranker.errors import OptionError
 from unified_ranker.exchange import Request
 from unified_ranker.parsing import ParsedOrder, parse_order
 from unified_ranker.prompts import PromptWriter
-from unified_ranker.schema.types import Ranking, RankingExample, Step, Usage, places_below
-from unified_ranker.strategies.base import Asking, Sampling, check_permute, cost_of, cost_of_outcome, label, listing
+from unified_ranker.schema.types import Ranking, RankingExample, Step, places_below
+from unified_ranker.strategies.base import Asking, Sampling, ask, check_permute, cost_of_outcome, label, listing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,15 +26,25 @@ class OneShot:
         sampling: How replies are drawn.
         permute: Restrict the reply to an order in which each label stands once. Needs bare answers, labels of one
             token and prompts without a separator between labels.
+        guided: Restrict the reply to as many labels as there are, with the template's separator between them, by a
+            regular expression; one that is repeated is repaired. Needs bare answers, and a backend that takes
+            patterns (vLLM, or its server).
     """
 
     writer: PromptWriter
     sampling: Sampling = Sampling()
     permute: bool = False
+    guided: bool = False
 
     def __post_init__(self) -> None:
         if self.permute:
             check_permute(self.writer, self.sampling)
+        if self.guided:
+            for name in ("reasoning", "unguided"):
+                if getattr(self.sampling, name):
+                    raise OptionError(f"guided=True holds a bare answer to its form; it does not go with {name}=True")
+            if self.permute:
+                raise OptionError("permute=True already holds the reply to an order; drop guided=True")
 
     @property
     def name(self) -> str:
@@ -68,20 +80,19 @@ class OneShot:
             messages=written.messages,
             choices=labels if self.permute else (),
             draws=len(labels) if self.permute else 1,
+            pattern=_pattern(labels, separator) if self.guided else "",
             max_tokens=room,
             stop=("</answer>",) if sampling.reasoning else (),
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=sampling.seed,
         )
-        usage, attempts = Usage(), 0
-        while True:
-            (completion,) = yield [sampling.attempt(base, attempts)]
-            usage += cost_of(completion)
-            attempts += 1
-            parsed = self.parse(completion.text, labels)
-            if parsed.outcome != "failed" or attempts >= sampling.attempts:
-                break
+        parsed, completion, usage, attempts = yield from ask(
+            sampling,
+            base,
+            read=lambda reply: self.parse(reply.text, labels),
+            failed=lambda order: order.outcome == "failed",
+        )
         sampling.check(parsed.outcome, example=example, step=0, reason=parsed.reason, reply=completion.text)
         by_label = {entry.label: entry.candidate for entry in listed}
         order = tuple(by_label[name] for name in parsed.order)
@@ -109,3 +120,14 @@ class OneShot:
         """Read the reply, given the labels in the order in which they were listed."""
         joined = not self.writer.template.label_separator
         return parse_order(reply, labels, reasoning=self.sampling.reasoning, joined=joined)
+
+
+def _pattern(labels: Sequence[str], separator: str) -> str:
+    """Return what a reply of ``labels`` in any order matches, though with repetitions."""
+    one = "(" + "|".join(_escape(name) for name in labels) + ")"
+    return f"{one}({_escape(separator)}{one}){{{len(labels) - 1}}}"
+
+
+def _escape(text: str) -> str:
+    """Escape what has a meaning, and nothing else: ``re.escape`` escapes blanks, which engines' dialects refuse."""
+    return re.sub(r"([\\^$.*+?()\[\]{}|])", r"\\\1", text)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unified_ranker.errors import OptionError, RecipeError
-from unified_ranker.strategies.registry import METHODS
+from unified_ranker.strategies.registry import TRAINED
 from unified_ranker.tasks.registry import task_named
 from unified_ranker.training.recipe_file import build, names_in, read_recipe
 
@@ -191,8 +191,8 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
         except OptionError as error:
             raise RecipeError(f"tasks: {error}") from error
     for name in recipe.methods:
-        if name not in METHODS:
-            raise RecipeError(f"methods: {name!r} is not known; choose among {', '.join(METHODS)}")
+        if name not in TRAINED:
+            raise RecipeError(f"methods: {name!r} is not known; choose among {', '.join(TRAINED)}")
     for where, weights in (("tasks", recipe.tasks), ("methods", recipe.methods)):
         if not all(isinstance(w, (int, float)) and w >= 0 for w in weights.values()) or not sum(weights.values()) > 0:
             raise RecipeError(f"{where}={dict(weights)} must hold weights ≥ 0, not all of them 0")

@@ -19,7 +19,7 @@ from unified_ranker.schema.parquet import write_quietly
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.strategies.elimination import Elimination
 from unified_ranker.strategies.one_shot import OneShot
-from unified_ranker.strategies.registry import METHODS
+from unified_ranker.strategies.registry import TRAINED
 from unified_ranker.tasks.registry import task_named
 from unified_ranker.training.lists import training_lists
 from unified_ranker.training.recipe_file import build
@@ -85,8 +85,8 @@ def parse(record: Mapping[str, Any]) -> VerlSFTRecipe:
         if not all(isinstance(w, (int, float)) and w >= 0 for w in weights.values()) or not sum(weights.values()) > 0:
             raise RecipeError(f"{where}={dict(weights)} must hold weights ≥ 0, not all of them 0")
     for name in recipe.methods:
-        if name not in METHODS:
-            raise RecipeError(f"methods: {name!r} is not known; choose among {', '.join(METHODS)}")
+        if name not in TRAINED:
+            raise RecipeError(f"methods: {name!r} is not known; choose among {', '.join(TRAINED)}")
     for name in recipe.tasks:
         try:
             task_named(name)

@@ -11,7 +11,7 @@ from typing import Any
 
 from unified_ranker.errors import OptionError, RecipeError
 from unified_ranker.rewards.score import Scorer
-from unified_ranker.strategies.registry import METHODS, check_options
+from unified_ranker.strategies.registry import TRAINED, check_options
 from unified_ranker.tasks.registry import task_named
 from unified_ranker.training.recipe_file import build, names_in, read_recipe
 
@@ -134,7 +134,7 @@ def parse_recipe(record: Mapping[str, Any]) -> RLRecipe:
         raise RecipeError(f"tasks={dict(recipe.tasks)} must hold weights ≥ 0, finite and not all of them 0")
     for where, value, known in (
         ("platform", recipe.platform, PLATFORMS),
-        ("method", recipe.method, tuple(METHODS)),
+        ("method", recipe.method, TRAINED),
         ("form", recipe.form, FORMS),
         ("order", recipe.order, ORDERS),
     ):
@@ -196,6 +196,15 @@ def _check_combinations(recipe: RLRecipe) -> None:
         raise RecipeError(
             "options.on_error='retry' asks a step twice, and its tokens could not be told apart; use 'repair'"
         )
+    if "stop_at" in recipe.options:
+        raise RecipeError("options.stop_at leaves short lists without a step to learn from; use options.max_steps")
+    if recipe.options.get("guided"):
+        raise RecipeError(
+            "options.guided: rollouts are not held to a pattern; use options.permute=true, or leave it out"
+        )
+    for name in ("drop_per_step", "finish", "shuffles"):
+        if name in recipe.options:
+            raise RecipeError(f"options.{name}: each step of a rollout is one label of one list; leave it out")
     for name in ("temperature", "top_p"):
         if name in recipe.options:
             raise RecipeError(

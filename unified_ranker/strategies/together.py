@@ -1,0 +1,34 @@
+"""Several strategies at once: what all of them ask for goes out as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from unified_ranker.exchange import Completion, Request
+from unified_ranker.schema.types import Ranking
+from unified_ranker.strategies.base import Asking
+
+
+def together(asked: Sequence[Asking]) -> Generator[list[Request], list[Completion], list[Ranking]]:
+    """Run strategies side by side, and return their rankings in the same order.
+
+    Whoever is done leaves; the others go on.
+    """
+    done: dict[int, Ranking] = {}
+    wanted: dict[int, list[Request]] = {}
+
+    def advance(number: int, completions: list[Completion] | None) -> None:
+        try:
+            wanted[number] = next(asked[number]) if completions is None else asked[number].send(completions)
+        except StopIteration as stop:
+            wanted.pop(number, None)
+            done[number] = stop.value
+
+    for number in range(len(asked)):
+        advance(number, None)
+    while wanted:
+        sizes = {number: len(requests) for number, requests in wanted.items()}
+        completions = iter((yield [request for requests in wanted.values() for request in requests]))
+        for number, size in sizes.items():
+            advance(number, [next(completions) for _ in range(size)])
+    return [done[number] for number in range(len(asked))]
