@@ -48,6 +48,8 @@ class AsyncScripted:
         forgotten: Sessions that were given up.
     """
 
+    patterns = False
+
     def __init__(
         self,
         script: Callable[[Request], str] = by_content,

@@ -164,6 +164,7 @@ def as_vllm(call: Call) -> Reply:
 class ChatReference:
     """Says what the chat server says, without a server."""
 
+    patterns = False
     text = EstimatedTools(context_tokens=8192)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -184,6 +185,7 @@ class ChatReference:
 class VLLMReference:
     """Says what the completions server says, without a server."""
 
+    patterns = True
     text = embedded_tools()
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -440,7 +442,6 @@ def test_an_answer_that_takes_too_long_is_given_up(api: dict[str, Any], connect:
     assert len(server.asked) == 2
 
 
-# DEFECT: of a refusal (400), the client reads all of the body itself, before the bound on the body of an answer.
 @pytest.mark.parametrize("reply", [chat("A" * 400), failure(400, "x" * 600)], ids=["answer", "refusal"])
 def test_an_answer_that_drips_is_given_up_after_the_timeout(reply: Reply, connect: Connect) -> None:
     with FakeServer(always(replace(reply, drip=0.01))) as server:

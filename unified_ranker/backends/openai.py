@@ -20,6 +20,7 @@ import random
 import re
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -48,6 +49,8 @@ MAX_LOGPROBS = 20
 _PLAIN = frozenset({"temperature", "top_p", "max_tokens", "seed", "stop"})
 # Seconds before a malformed answer is asked for again; doubled each time, up to the second figure.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
+# The longest pause that the client grants a server that asks for one.
+_LONGEST_REQUESTED = 120.0
 # Shorter keys are none: people give "x" or "EMPTY" to servers of their own.
 _SECRET = 8
 # Characters of a server's words that a message shows.
@@ -135,8 +138,8 @@ class OpenAIBackend:
 
         Raises:
             MissingExtraError: the package ``openai`` is not installed.
-            OptionError: an option has a value that cannot be used.
-            BackendError: the key is missing, the server cannot be reached, or does not have the model.
+            OptionError: an option has a value that cannot be used, or the server does not have the model.
+            BackendError: the key is missing, or the server cannot be reached.
         """
         tokenizer = tokenizer or (name_or_path if Path(name_or_path).is_dir() else None)
         api = api or ("completions" if tokenizer else "chat")
@@ -256,10 +259,13 @@ class OpenAIBackend:
         while True:
             taken = 0
             try:
-                async with self._free, send(self._client.with_options(max_retries=left)) as raw:
+                # The client waits for each piece of an answer, not for its end: a server that drips would hold it for
+                # ever. Until it comes to the body it may send again, with pauses that the server asks for.
+                until_body = (left + 1) * self._timeout + left * _LONGEST_REQUESTED
+                async with self._free, AsyncExitStack() as stack:
+                    sending = send(self._client.with_options(max_retries=left))
+                    raw = await asyncio.wait_for(stack.enter_async_context(sending), until_body)
                     taken = raw.retries_taken
-                    # The client waits for each piece of an answer, not for its end: a server that drips would hold it
-                    # for ever.
                     body = await asyncio.wait_for(raw.read(), self._timeout)
                 return read(body.decode("utf-8"))
             except openai.APIStatusError as error:

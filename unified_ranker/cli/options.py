@@ -79,7 +79,7 @@ def ranker_arguments(
     given = {key: value for key, value in options.items() if value is not None}
     own = parse_pairs(method_options or (), flag="--option")
     for key in own:
-        if key in options:
+        if key in options or key in ("name_or_path", "backend_options"):
             raise OptionError(f"--option {key}={own[key]}: give --{key.replace('_', '-')} instead")
     return {
         "name_or_path": model,
