@@ -409,8 +409,13 @@ class RayTaskError(Exception):
     """Stands in for what Ray raises where a task failed."""
 
     def __init__(self, cause: BaseException) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
+        # Ray carries the traceback as text; each wrapping adds lines of its own.
+        words = (
+            cause.args[0]
+            if isinstance(cause, RayTaskError)
+            else f"{type(cause).__module__}.{type(cause).__name__}: {cause}"
+        )
+        super().__init__(f"ray::MapWorker.submit() (pid=7)\n    {words}\n\nUserCodeException: UDF failed.\n")
 
 
 @dataclass
@@ -696,7 +701,7 @@ def test_an_actor_that_cannot_start_is_told_in_words(
 
     monkeypatch.setattr(Ranker, "from_pretrained", load)
     fake_ray.fails = died
-    with pytest.raises(BackendError, match=r"^an actor could not start: BackendError: model folder './nowhere' does"):
+    with pytest.raises(BackendError, match=r"^an actor could not go on: model folder './nowhere' does"):
         collect(source, tmp_path / "out")
     fake_ray.fails = lambda _: RayActorError("the node died")
     with pytest.raises(RayActorError, match="the node died"):

@@ -12,11 +12,13 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unified_ranker.errors import BackendError, DataError, OptionError, UnifiedRankerError, missing_extra
+from unified_ranker import errors
+from unified_ranker.errors import DataError, OptionError, missing_extra
 from unified_ranker.schema.jsonl import dump_line, example_from_dict, parse_line
 from unified_ranker.schema.parquet import example_from_row
 from unified_ranker.schema.types import RankingExample
@@ -216,24 +218,21 @@ def _check_room(has: Mapping[str, float], *, actors: int, gpus: float, cpus: flo
 
 
 def _rows(dataset: Any) -> Iterator[dict[str, str]]:
-    """Iterate, and raise our own error where an actor raised one."""
+    """Iterate, and raise our own error where an actor raised one.
+
+    Ray carries it here in words only: the traceback's line that names it is read.
+    """
     from ray.exceptions import RayActorError, RayTaskError
 
     try:
         yield from dataset.iter_rows()
-    except RayActorError as error:
-        # What the actor's constructor raised is told in words only; its last line names the error.
-        told = [line.strip() for line in str(error).splitlines() if "unified_ranker.errors." in line]
+    except (RayActorError, RayTaskError) as error:
+        told = re.findall(r"^\s*unified_ranker\.errors\.(\w+): (.*)$", str(error), re.MULTILINE)
         if not told:
             raise
-        raise BackendError(f"an actor could not start: {told[-1].partition('unified_ranker.errors.')[2]}") from error
-    except RayTaskError as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, UnifiedRankerError) and not isinstance(cause, RayTaskError):
-                raise cause from None
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        raise
+        name, message = told[-1]
+        kind = getattr(errors, name)
+        raise kind(f"an actor could not go on: {message}") from error
 
 
 def _files(input: Path) -> tuple[list[Path], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def _ray() -> Any:
 
 @pytest.fixture(scope="module")
 def lists(toy_data: Path) -> list[RankingExample]:
-    return [e for task in ("passage-5", "router-cost") for e in read_split(toy_data, task, "test")]
+    tasks = ("passage-5", "router-cost")
+    return [replace(e, id=f"{task}/{e.id}") for task in tasks for e in read_split(toy_data, task, "test")]
 
 
 def rankings(folder: Path) -> dict[str, list[str]]:

@@ -232,8 +232,8 @@ def test_what_does_not_go_with_it_is_refused_at_once(options: dict[str, Any], na
 def test_a_model_that_runs_here_cannot_be_held_to_a_pattern() -> None:
     backend = make_backend()
     named = r"backend='transformers' cannot hold a reply to a pattern; use 'vllm', or permute=True"
-    with pytest.raises(BackendError, match=named):
-        Ranker(backend, method="dranker", guided=True).rank("fruit", items(3))
+    with pytest.raises(OptionError, match=r"guided=True: this backend cannot hold a reply to a pattern"):
+        Ranker(backend, method="dranker", guided=True)
     fine, guided = (Request(messages=(Message("user", "hi"),), max_tokens=2, pattern=found) for found in ("", "(A|B)"))
     with pytest.raises(BackendError, match=named):
         backend.generate([fine, guided])

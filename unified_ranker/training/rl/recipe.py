@@ -196,8 +196,6 @@ def _check_combinations(recipe: RLRecipe) -> None:
         raise RecipeError(
             "options.on_error='retry' asks a step twice, and its tokens could not be told apart; use 'repair'"
         )
-    if "stop_at" in recipe.options:
-        raise RecipeError("options.stop_at leaves short lists without a step to learn from; use options.max_steps")
     if recipe.options.get("guided"):
         raise RecipeError(
             "options.guided: rollouts are not held to a pattern; use options.permute=true, or leave it out"
@@ -205,6 +203,8 @@ def _check_combinations(recipe: RLRecipe) -> None:
     for name in ("drop_per_step", "finish", "shuffles"):
         if name in recipe.options:
             raise RecipeError(f"options.{name}: each step of a rollout is one label of one list; leave it out")
+    if "stop_at" in recipe.options:
+        raise RecipeError("options.stop_at leaves short lists without a step to learn from; use options.max_steps")
     for name in ("temperature", "top_p"):
         if name in recipe.options:
             raise RecipeError(
