@@ -144,8 +144,10 @@ class OpenAIBackend:
         tokenizer = tokenizer or (name_or_path if Path(name_or_path).is_dir() else None)
         api = api or ("completions" if tokenizer else "chat")
         server = server or ("vllm" if api == "completions" else "other")
-        _check_address("base_url", base_url)
-        _check_address("OPENAI_BASE_URL", os.environ.get("OPENAI_BASE_URL") or None)
+        if base_url is None:
+            _check_address("OPENAI_BASE_URL", os.environ.get("OPENAI_BASE_URL") or None)
+        else:
+            _check_address("base_url", base_url)
         if not isinstance(key_variable, str):
             raise OptionError(f"key_variable={key_variable!r} must be the name of an environment variable")
         for field, value, known in (("api", api, APIS), ("server", server, SERVERS)):
@@ -420,6 +422,7 @@ def _is_number(value: object) -> bool:
 
 def _check_address(name: str, address: object) -> None:
     if address is None:
+        # The client's own.
         return
     mend = "must be an address such as http://127.0.0.1:8000/v1"
     if not isinstance(address, str) or not (address.isascii() and address.isprintable()):
