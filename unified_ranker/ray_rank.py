@@ -19,7 +19,7 @@ from typing import Any
 
 from unified_ranker import errors
 from unified_ranker.errors import DataError, OptionError, missing_extra
-from unified_ranker.schema.jsonl import dump_line, example_from_dict, parse_line
+from unified_ranker.schema.jsonl import dump_line, example_from_dict, parse_line, ranked_id
 from unified_ranker.schema.parquet import example_from_row
 from unified_ranker.schema.types import RankingExample
 
@@ -95,12 +95,10 @@ def finished(out: Path) -> frozenset[str]:
         # Not splitlines: texts may hold line ends of other kinds.
         for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
             where = f"{path}, row {number}"
-            record = parse_line(line, where=where)
-            if not isinstance(record, dict) or not isinstance(record.get("id"), str):
-                raise DataError(f"{where}: no ranking, a JSON object with an 'id'; choose another --output")
-            if record["id"] in found:
-                raise DataError(f"{where}: {record['id']!r} was ranked twice; choose another --output")
-            found.add(record["id"])
+            name = ranked_id(line, where=where)
+            if name in found:
+                raise DataError(f"{where}: {name!r} was ranked twice; choose another --output")
+            found.add(name)
     return frozenset(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from unified_ranker.errors import BackendError
@@ -27,6 +28,17 @@ def load_tokenizer(source: str, *, revision: str | None = None) -> Any:
     named = get_tokenizer_config(source, revision=revision).get("tokenizer_class")
     kind = PreTrainedTokenizerFast if named in ("TokenizersBackend", "PreTrainedTokenizerFast") else AutoTokenizer
     return kind.from_pretrained(source, revision=revision)
+
+
+def check_folder(source: str) -> None:
+    """Check that what is named like a folder, and not like a model on the hub, is one.
+
+    Raises:
+        BackendError: it is not there.
+    """
+    named = source.startswith((".", "/", "~")) or source.count("/") > 1
+    if named and not Path(source).is_dir():
+        raise BackendError(f"model folder {source!r} does not exist")
 
 
 class TokenizerTools:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.utils import logging as transformers_logging
 
-from unified_ranker.backends.tokenizer import TokenizerTools, check_draws, load_tokenizer
+from unified_ranker.backends.tokenizer import TokenizerTools, check_draws, check_folder, load_tokenizer
 from unified_ranker.errors import BackendError, OptionError, unknown_choice
 from unified_ranker.exchange import Completion, Request
 from unified_ranker.model_settings import ModelSettings, read_settings
@@ -99,8 +98,7 @@ class TransformersBackend:
             raise unknown_choice("dtype", dtype, DTYPES)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         kind: Any = DTYPES[dtype] if dtype else (torch.float32 if place.startswith("cpu") else "auto")
-        if _is_folder_name(name_or_path) and not Path(name_or_path).is_dir():
-            raise BackendError(f"model folder {name_or_path!r} does not exist")
+        check_folder(name_or_path)
         try:
             with _quiet():
                 tokenizer = load_tokenizer(name_or_path, revision=revision)
@@ -393,7 +391,3 @@ def _context(model: Any, tokenizer: Any) -> int:
     # Some configurations keep the text model's sizes in a part of their own; some name no limit at all.
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return int(limit or tokenizer.model_max_length)
-
-
-def _is_folder_name(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or name.count("/") > 1

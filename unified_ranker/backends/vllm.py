@@ -7,16 +7,16 @@ further option is one of vLLM's engine (``tensor_parallel_size=2``) and is hande
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from unified_ranker.backends.loop_thread import LoopThread, all_or_none
-from unified_ranker.backends.tokenizer import TokenizerTools, load_tokenizer
+from unified_ranker.backends.tokenizer import TokenizerTools, check_folder, load_tokenizer
 from unified_ranker.backends.vllm_requests import Asked, make_ready, read
 from unified_ranker.errors import BackendError, MissingExtraError, missing_extra, unknown_choice
 from unified_ranker.exchange import Completion, Request
@@ -84,8 +84,7 @@ def _missing() -> MissingExtraError:
 
 def _build(make: Any, name_or_path: str, found: Mapping[str, Any]) -> Any:
     """Build an engine, with an error of ours where it cannot be."""
-    if name_or_path.startswith((".", "/", "~")) and not Path(name_or_path).is_dir():
-        raise BackendError(f"model folder {name_or_path!r} does not exist")
+    check_folder(name_or_path)
     try:
         return make()
     except (OSError, ValueError, RuntimeError, TypeError, torch.OutOfMemoryError) as error:
@@ -188,13 +187,12 @@ class VLLMBackend:
             BackendError: a prompt is longer than the model's context, or the engine failed.
         """
         asked = [make_ready(request, self._tools, structured=self.structured) for request in requests]
-        outputs = _guarded(
-            lambda: self.engine.generate(
+        with _ours():
+            outputs = self.engine.generate(
                 [{"prompt_token_ids": entry.prompt} for entry in asked],
                 [sampling_params(entry) for entry in asked],
                 use_tqdm=False,
             )
-        )
         return [completion_of(entry, output) for entry, output in zip(asked, outputs, strict=True)]
 
     def forget(self, sessions: Collection[str]) -> None:
@@ -211,14 +209,15 @@ class VLLMBackend:
             core.shutdown()
 
 
-def _guarded(work: Any) -> Any:
-    """Run vLLM, with an error of ours for its own."""
+@contextmanager
+def _ours() -> Iterator[None]:
+    """Raise an error of ours for vLLM's own."""
     from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
     try:
-        return work()
+        yield
     except (EngineDeadError, EngineGenerateError, ValueError) as error:
-        raise BackendError(f"vLLM failed on a batch: {error}") from error
+        raise BackendError(f"vLLM failed: {error}") from error
 
 
 class AsyncVLLMBackend:
@@ -284,15 +283,11 @@ class AsyncVLLMBackend:
         return await all_or_none(self._answer(entry) for entry in asked)
 
     async def _answer(self, asked: Asked) -> Completion:
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
-
-        stream = self.engine.generate(
-            {"prompt_token_ids": asked.prompt}, sampling_params(asked), f"rank-{next(self._numbers)}"
-        )
-        try:
+        with _ours():
+            stream = self.engine.generate(
+                {"prompt_token_ids": asked.prompt}, sampling_params(asked), f"rank-{next(self._numbers)}"
+            )
             outputs = [output async for output in stream]
-        except (EngineDeadError, EngineGenerateError, ValueError) as error:
-            raise BackendError(f"vLLM failed on a request: {error}") from error
         if not outputs:
             raise BackendError("vLLM gave nothing back for a request")
         return completion_of(asked, outputs[-1])

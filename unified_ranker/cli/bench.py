@@ -100,16 +100,16 @@ def speed(
         backend_options=options.parse_pairs(backend_option or (), flag="--backend-option"),
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    text = json.dumps(found, indent=1) + "\n"
+    text, table = json.dumps(found, indent=1) + "\n", as_markdown(found)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(text, encoding="utf-8")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "speed.json").write_text(text, encoding="utf-8")
-        (out / "speed.md").write_text(as_markdown(found), encoding="utf-8")
+        (out / "speed.md").write_text(table, encoding="utf-8")
     # The picture comes last: it alone can fail when all is measured, for want of a package.
-    print(as_markdown(found), end="")
+    print(table, end="")
     if out is not None:
         draw(found, out / "speed.png")
 

@@ -226,7 +226,7 @@ def finished_ids(output: Path) -> set[str]:
     Raises:
         DataError: a line before the last is malformed.
     """
-    from unified_ranker.schema.jsonl import parse_line
+    from unified_ranker.schema.jsonl import ranked_id
 
     if not output.exists():
         return set()
@@ -243,11 +243,7 @@ def finished_ids(output: Path) -> set[str]:
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
-        where = f"{output}, row {number}"
-        record = parse_line(line, where=where)
-        if not isinstance(record, dict) or not isinstance(record.get("id"), str):
-            raise DataError(f"{where}: no ranking, a JSON object with an 'id'; choose another --output")
-        found.add(record["id"])
+        found.add(ranked_id(line, where=f"{output}, row {number}"))
     return found
 
 

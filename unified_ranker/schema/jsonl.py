@@ -134,6 +134,19 @@ def read_examples(path: str | Path) -> Iterator[RankingExample]:
         yield example_from_dict(parse_line(line, where=where), where=where)
 
 
+def ranked_id(line: str, *, where: str) -> str:
+    """Return the id of the list that a line of rankings ranks.
+
+    Raises:
+        DataError: the line holds no ranking.
+    """
+    record = parse_line(line, where=where)
+    if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+        raise DataError(f"{where}: no ranking, a JSON object with an 'id'; choose another --output")
+    found: str = record["id"]
+    return found
+
+
 def dump_line(record: Mapping[str, Any]) -> str:
     """Return one JSON line. Lone surrogates are kept as escapes.
 
