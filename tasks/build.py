@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unified_ranker.tasks.base import BuildOptions, Built
+from unified_ranker.tasks.beside import write_beside
 from unified_ranker.tasks.card import make_card
 from unified_ranker.tasks.registry import task_named
 
@@ -46,6 +47,7 @@ def build_task(name: str, out: Path, options: BuildOptions) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
         write_parquet(folder / f"{split}.parquet", built.splits.get(split, []))
+    write_beside(folder, built.beside)
     card = make_card(task, built, options)
     (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return card

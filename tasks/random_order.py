@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import comb, log2
 
 from unified_ranker.errors import OptionError
@@ -57,9 +57,16 @@ def expected_reciprocal_rank(example: RankingExample, binary: str) -> float:
     return reciprocal_rank_of_random(len(grades), relevant_count(grades, binary))
 
 
-def expected_ndcg(example: RankingExample, cutoff: int = 10) -> float:
-    """Return the expected nDCG of a random order (linear gain, as trec_eval); 0 where nothing is relevant."""
+def expected_ndcg(example: RankingExample, cutoff: int = 10, *, outside: Mapping[str, float] | None = None) -> float:
+    """Return the expected nDCG of a random order (linear gain, as trec_eval); 0 where nothing is relevant.
+
+    Args:
+        example: The list.
+        cutoff: How many places count.
+        outside: Grades of documents that the list does not hold; the ideal order holds them.
+    """
     grades = [example.grade(c.id) for c in example.candidates]
-    discounts = [1 / log2(place + 2) for place in range(min(cutoff, len(grades)))]
-    ideal = sum(g * d for g, d in zip(sorted(grades, reverse=True), discounts, strict=False))
-    return sum(discounts) * sum(grades) / len(grades) / ideal if ideal else 0.0
+    discounts = [1 / log2(place + 2) for place in range(cutoff)]
+    best = sorted([*grades, *(outside or {}).values()], reverse=True)
+    ideal = sum(g * d for g, d in zip(best, discounts, strict=False))
+    return sum(discounts[: len(grades)]) * sum(grades) / len(grades) / ideal if ideal else 0.0

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unified_ranker.tasks.base import BuildOptions, Built, Source
+from unified_ranker.tasks.beside import Beside, History
 from unified_ranker.tasks.sampling import Catalogue, generator, limited, shuffled, split_groups
 
 from unified_ranker.errors import DataError
@@ -60,8 +61,27 @@ def _example(
         context=tuple(_named(data.items[item]) for item in history[max(0, place - HISTORY) : place]),
         relevance={target: 1.0},
         split=split,
-        group=f"{task}-user:{user}",
+        group=_group(task, user),
     )
+
+
+def _group(task: str, user: str) -> str:
+    return f"{task}-user:{user}"
+
+
+def _beside(
+    task: str, data: Interactions, splits: Mapping[str, str], built: Mapping[str, Sequence[RankingExample]], *, at: int
+) -> Beside:
+    """Return whole histories of training users; of others, if they have a list, what came before its place ``at``."""
+    ranked = {example.group for split in ("validation", "test") for example in built[split]}
+    histories = []
+    for user in sorted(splits):
+        group, history = _group(task, user), data.histories[user]
+        if splits[user] == "train":
+            histories.append(History(group, "train", tuple(history)))
+        elif group in ranked:
+            histories.append(History(group, splits[user], tuple(history[:at])))
+    return Beside(histories=histories)
 
 
 def _named(item: Candidate) -> str:
@@ -116,6 +136,7 @@ def build_paper(task: str, query: str, data: Interactions, source: Source, optio
         f"target, 19 {options.negatives} "
         "negatives from items that the user never chose; split by user",
         counts={"users": len(users), "items": len(data.items)},
+        beside=_beside(task, data, splits, built, at=HISTORY),
     )
 
 
@@ -179,4 +200,5 @@ def build_open(
         f"each user, after up to {HISTORY} earlier ones; 19 {options.negatives} negatives from items that the "
         "user never chose; split by user",
         counts={"users": {split: kept[split] for split in kept}, "items": len(data.items)},
+        beside=_beside(task, data, splits, built, at=-1),
     )

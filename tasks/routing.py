@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unified_ranker.tasks.base import BuildOptions, Built, Source
+from unified_ranker.tasks.beside import Beside, LLMOutcome
 from unified_ranker.tasks.sampling import generator, limited, shuffled, split_groups
 
 from unified_ranker.errors import DataError
@@ -140,6 +141,7 @@ def build(
     scenario = SCENARIOS[task]
     splits = _splits(pools, options.seed, test_share, validation_share)
     built: dict[str, list[RankingExample]] = {"train": [], "validation": [], "test": []}
+    outcomes: dict[str, dict[str, LLMOutcome]] = {}
     counts = {
         "questions": 0,
         "dropped, all models equal": 0,
@@ -164,9 +166,13 @@ def build(
                 counts["dropped, all models equal"] += 1
                 continue
             rng = generator(options.seed, task, pool.name, question.id)
+            id = f"{task}-{pool.name}-{question.id}"
+            outcomes[id] = {
+                model: LLMOutcome(question.quality[model], question.cost[model]) for model in sorted(grades)
+            }
             built[splits[group]].append(
                 RankingExample(
-                    id=f"{task}-{pool.name}-{question.id}",
+                    id=id,
                     query=f"{scenario.query} {question.text}",
                     candidates=shuffled([pool.models[model] for model in sorted(grades)], rng),
                     task=task,
@@ -183,6 +189,7 @@ def build(
         f"relevance = 100·({scenario.quality:g}·quality + {scenario.cost:g}·(1 - cost)), "
         "rounded, cost from 0 to 1 by the logarithm within the list; split by question",
         counts=counts,
+        beside=Beside(outcomes=outcomes),
     )
 
 

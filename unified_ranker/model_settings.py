@@ -55,6 +55,7 @@ def read_settings(model: str | Path, *, revision: str | None = None) -> ModelSet
 
     Raises:
         DataError: the file is malformed.
+        BackendError: the model is neither a folder nor a name that the hub knows.
     """
     path = Path(model) / FILE_NAME
     if not Path(model).is_dir():
@@ -79,14 +80,17 @@ def read_settings(model: str | Path, *, revision: str | None = None) -> ModelSet
 def _on_hub(model: str, revision: str | None) -> Path | None:
     from transformers.utils import cached_file
 
-    found = cached_file(
-        model,
-        FILE_NAME,
-        revision=revision,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    try:
+        found = cached_file(
+            model,
+            FILE_NAME,
+            revision=revision,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except (OSError, ValueError) as error:
+        raise BackendError(f"{model!r} is no folder, and no model on the hub either: {error}") from error
     return Path(found) if found else None
 
 

@@ -33,7 +33,9 @@ def track(items: Iterable[Item], *, total: int | None, description: str) -> Iter
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    # In a log a bar that is drawn again and again is noise.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(description, total=total)
         for item in items:
             yield item

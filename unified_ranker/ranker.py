@@ -15,6 +15,7 @@ from unified_ranker.exchange import AsyncBackend, Backend
 from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings
 from unified_ranker.prompts import PromptWriter, Template, load_template
 from unified_ranker.prompts.template import load_template_file
+from unified_ranker.prompts.thoughts import ThoughtBook, read_thoughts
 from unified_ranker.schema.documents import as_candidates
 from unified_ranker.schema.types import DOMAINS, Candidate, Ranking, RankingExample
 from unified_ranker.schema.validate import check_example
@@ -38,6 +39,9 @@ class Ranker:
         template: A template file of your own, used for every domain instead of the package's.
         token_budget: Most tokens of prompt and reply together; None for the model's context, or less if it
             was trained with less.
+        thoughts: A file of thoughts (see :mod:`~unified_ranker.prompts.thoughts`), of which the nearest stand in each
+            prompt; or a book that was opened already.
+        thought_count: How many; 3 by default.
         **options: The method's own options (``layout`` of ``"iranker"``), ``shuffles`` (join the rankings of so many
             random orders), and those of :class:`~unified_ranker.strategies.base.Sampling`: ``reasoning``,
             ``temperature``, ``top_p``, ``max_tokens``, ``seed``, ``shuffle_seed``, ``on_error``, ``retries``,
@@ -62,6 +66,8 @@ class Ranker:
         style: str | None = None,
         template: str | Path | None = None,
         token_budget: int | None = None,
+        thoughts: str | Path | ThoughtBook | None = None,
+        thought_count: int | None = None,
         settings: ModelSettings | None = None,
         **options: Any,
     ) -> None:
@@ -84,6 +90,11 @@ class Ranker:
         if self.options.get("guided") and not backend.patterns:
             raise OptionError("guided=True: this backend cannot hold a reply to a pattern; use 'vllm', or permute=True")
         self._own_template: Template | None = load_template_file(template) if template is not None else None
+        if thought_count is not None and not isinstance(thoughts, (str, Path)):
+            raise OptionError(f"thought_count={thought_count!r} goes with a file of thoughts")
+        if isinstance(thoughts, (str, Path)):
+            thoughts = ThoughtBook(read_thoughts(Path(thoughts)), count=3 if thought_count is None else thought_count)
+        self._thoughts = thoughts
         self._strategies: dict[str, Strategy] = {}
         self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, MicroBatcher] = weakref.WeakKeyDictionary()
         # A wrong option is better told now than at the first query.
@@ -158,7 +169,7 @@ class Ranker:
 
             def writer(folder: str) -> PromptWriter:
                 template = self._own_template or load_template(self.style, folder, domain)
-                return PromptWriter(template, self.backend.text, self.token_budget)
+                return PromptWriter(template, self.backend.text, self.token_budget, self._thoughts)
 
             folder = method_named(self.method).template
             self._strategies[domain] = make_strategy(self.method, writer=writer(folder), writers=writer, **self.options)

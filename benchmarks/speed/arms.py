@@ -62,6 +62,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "rounds, 4 leave a step": {"layout": "rounds", "drop_per_step": 4},
     "append, 4 leave a step": {"drop_per_step": 4},
     "append, one decode, stop at 10": {"permute": True, "stop_at": 10},
+    "append, one decode to 10, who are ranked anew": {"permute": True, "stop_at": 10, "finish": "iranker"},
     TOURNAMENT: {"method": "tournament", "permute": True, "block": 10},
     "append, one decode, 4 shuffles": {"permute": True, "shuffles": 4},
     "dranker, one decode": {"method": "dranker", "permute": True},

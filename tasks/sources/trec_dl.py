@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unified_ranker.tasks.base import BuildOptions, Built, Source
+from unified_ranker.tasks.beside import Beside
 from unified_ranker.tasks.sampling import limited
 from unified_ranker.tasks.sources.reading import document, lines, record
 
@@ -37,6 +38,7 @@ def build(year: str, options: BuildOptions) -> Built:
             grades.setdefault(query, {})[passage] = float(grade)
     path = options.find(source, f"bm25_dl{year}_top100.json")
     examples = []
+    outside: dict[str, dict[str, float]] = {}
     judged = total = 0
     for number, entry in enumerate(document(path), start=1):
         with record(path, number):
@@ -49,6 +51,8 @@ def build(year: str, options: BuildOptions) -> Built:
         known = grades[query]
         total += len(candidates)
         judged += sum(c.id in known for c in candidates)
+        shown = {candidate.id for candidate in candidates}
+        outside[query] = {passage: grade for passage, grade in known.items() if passage not in shown}
         examples.append(
             RankingExample(
                 id=query,
@@ -66,4 +70,5 @@ def build(year: str, options: BuildOptions) -> Built:
         sources=(source,),
         sampling="all judged queries with BM25's best 100 passages, in BM25's order; never for training",
         counts={"passages": total, "judged": judged},
+        beside=Beside(judged=outside),
     )

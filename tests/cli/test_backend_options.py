@@ -113,10 +113,12 @@ def test_a_pair_wins_over_an_option_of_the_same_name(command: Command, loaded: l
 
 
 def test_bench_hands_its_pairs_to_the_backend(command: Command, loaded: list[Any], tmp_path: Path) -> None:
-    data = build_toy(tmp_path / "data", "movie", test=[[1, 0, 0]])
-    result = command("bench", "run", "--tasks", "movie", "--data", data, "--model", "m", "--backend", "openai", *GIVEN)
+    data, model = build_toy(tmp_path / "data", "movie", test=[[1, 0, 0]]), tmp_path / "m"
+    model.mkdir()
+    given = ["--tasks", "movie", "--data", data, "--out", tmp_path / "run", "--model", model, "--backend", "openai"]
+    result = command("bench", "run", *given, *GIVEN)
     assert result.code == 0, result.err
-    assert loaded == [("openai", "m", READ)]
+    assert loaded == [("openai", str(model), READ)]
 
 
 def test_without_pairs_the_backend_gets_none(command: Command, loaded: list[Any]) -> None:

@@ -100,7 +100,7 @@ class TransformersBackend:
         kind: Any = DTYPES[dtype] if dtype else (torch.float32 if place.startswith("cpu") else "auto")
         check_folder(name_or_path)
         try:
-            with _quiet():
+            with quiet():
                 tokenizer = load_tokenizer(name_or_path, revision=revision)
                 model = AutoModelForCausalLM.from_pretrained(name_or_path, revision=revision, dtype=kind)
         except (OSError, ValueError, SafetensorError) as error:
@@ -376,7 +376,7 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Load without a progress bar, which for a local model is gone before it can be read."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()

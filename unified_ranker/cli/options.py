@@ -42,6 +42,8 @@ Unguided = Annotated[bool, typer.Option("--unguided", help="Do not restrict answ
 Style = Annotated[str | None, typer.Option("--style", help="Style of the prompts: natural or compact.")]
 TemplateFile = Annotated[Path | None, typer.Option("--template", help="A prompt template file of your own.")]
 TokenBudget = Annotated[int | None, typer.Option("--token-budget", help="Most tokens of prompt and reply.")]
+Thoughts = Annotated[Path | None, typer.Option("--thoughts", help="Thoughts to put into prompts, the nearest ones.")]
+ThoughtCount = Annotated[int | None, typer.Option("--thought-count", help="How many of --thoughts; 3 by default.")]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
 Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or cuda:0.")]

@@ -34,6 +34,8 @@ def show(
     style: options.Style = None,
     template: options.TemplateFile = None,
     token_budget: options.TokenBudget = None,
+    thoughts: options.Thoughts = None,
+    thought_count: options.ThoughtCount = None,
     as_json: options.Json = False,
 ) -> None:
     """Render the first prompt of a list, exactly as the model reads it."""
@@ -47,6 +49,8 @@ def show(
         style=style,
         template=template,
         token_budget=token_budget,
+        thoughts=thoughts,
+        thought_count=thought_count,
     )
     for found in read_file(file):
         if example is None or found.id == example:

@@ -64,6 +64,8 @@ def rank(
     style: options.Style = None,
     template: options.TemplateFile = None,
     token_budget: options.TokenBudget = None,
+    thoughts: options.Thoughts = None,
+    thought_count: options.ThoughtCount = None,
     revision: options.Revision = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
@@ -117,6 +119,8 @@ def rank(
         style=style,
         template=template,
         token_budget=token_budget,
+        thoughts=thoughts,
+        thought_count=thought_count,
         revision=revision,
         dtype=dtype,
         device=device,
@@ -196,6 +200,7 @@ def rank_file(ranker: Ranker, input: Path, output: Path | None, *, top_k: int | 
     """
     from unified_ranker.cli.data import read_file
     from unified_ranker.progress import track
+    from unified_ranker.schema.finished import finished_ids
     from unified_ranker.schema.jsonl import dump_line
 
     if output is None:
@@ -218,33 +223,6 @@ def rank_file(ranker: Ranker, input: Path, output: Path | None, *, top_k: int | 
         for ranking in track(rankings, total=total, description="ranking"):
             file.write(dump_line(ranking.to_dict()))
             file.flush()
-
-
-def finished_ids(output: Path) -> set[str]:
-    """Return the ids in an output file, after cutting off a last line that was not finished.
-
-    Raises:
-        DataError: a line before the last is malformed.
-    """
-    from unified_ranker.schema.jsonl import ranked_id
-
-    if not output.exists():
-        return set()
-    raw = output.read_bytes()
-    whole = raw[: raw.rfind(b"\n") + 1]
-    if len(whole) < len(raw):
-        with output.open("r+b") as file:
-            file.truncate(len(whole))
-    try:
-        lines = whole.decode("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{output}: not UTF-8: {error}; choose another --output") from error
-    found = set()
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        found.add(ranked_id(line, where=f"{output}, row {number}"))
-    return found
 
 
 def _waiting(input: Path, done: set[str]) -> Iterator[RankingExample]:

@@ -11,11 +11,14 @@ from unified_ranker.exchange import Message, TextTools
 from unified_ranker.prompts.budget import fair_cap, snippet
 from unified_ranker.prompts.neutralise import neutralise
 from unified_ranker.prompts.template import Template, placeholders
+from unified_ranker.prompts.thoughts import HEADING, ThoughtBook
 from unified_ranker.schema.types import Candidate, RankingExample, Usage
 
 # Below this many tokens a text says nothing any more: the list does not fit.
 MIN_CANDIDATE_TOKENS = 4
 MIN_QUERY_TOKENS = 16
+# Longer thoughts say the same thing again.
+THOUGHT_TOKENS = 200
 
 
 @lru_cache(maxsize=64)
@@ -53,11 +56,13 @@ class PromptWriter:
         template: What is said.
         tools: The model's view of text.
         token_budget: Most tokens of prompt and reply together; the model's context by default.
+        thoughts: Where the thoughts come from that stand before the prompt; None for none.
     """
 
     template: Template
     tools: TextTools
     token_budget: int | None = None
+    thoughts: ThoughtBook | None = None
 
     def __post_init__(self) -> None:
         if self.token_budget is not None and self.token_budget < 1:
@@ -66,7 +71,8 @@ class PromptWriter:
     def write(self, example: RankingExample, listed: Sequence[Listed], *, form: str, room: int) -> Written:
         """Write the prompt of a list.
 
-        Where it does not fit, the longest candidate texts are cut first, down to :data:`MIN_CANDIDATE_TOKENS`; then
+        Where it does not fit, thoughts go first, the least similar one before the others; then the longest candidate
+        texts are cut, down to :data:`MIN_CANDIDATE_TOKENS`; then
         the oldest entries of the history go; then the query is cut, down to :data:`MIN_QUERY_TOKENS`. Labels are
         never cut.
 
@@ -99,12 +105,17 @@ class PromptWriter:
         caps = [limits.candidate_tokens] * len(shown)
         texts = [self._snippet(text, query=query, limit=limits.candidate_tokens) for text in shown]
 
+        thoughts = self.thoughts.nearest(example) if self.thoughts is not None else []
+        thoughts = [self._shorten(self._clean(thought), THOUGHT_TOKENS) for thought in thoughts]
         budget = min(self.token_budget or self.tools.context_tokens, self.tools.context_tokens) - room
         while True:
-            messages = self._fill(query, kept, listed, texts, instruction)
+            messages = self._fill(query, kept, listed, texts, instruction, thoughts)
             size = self.tools.count_prompt(messages)
             if size <= budget:
                 break
+            if thoughts:
+                thoughts = thoughts[:-1]
+                continue
             over = size - budget + cut_tokens
             lengths = [self.tools.count(text) for text in texts]
             cap = fair_cap(lengths, sum(lengths) - over)
@@ -169,7 +180,13 @@ class PromptWriter:
         return self.template.candidate.format(label=entry.label, text=text, title=title)
 
     def _fill(
-        self, query: str, history: Sequence[str], listed: Sequence[Listed], texts: Sequence[str], instruction: str
+        self,
+        query: str,
+        history: Sequence[str],
+        listed: Sequence[Listed],
+        texts: Sequence[str],
+        instruction: str,
+        thoughts: Sequence[str] = (),
     ) -> tuple[Message, ...]:
         template = self.template
         items = template.history_separator.join(template.history_item.format(text=entry) for entry in history)
@@ -184,5 +201,7 @@ class PromptWriter:
         )
         # YAML blocks end in a new line; a chat template closes the turn itself.
         user = user.rstrip("\n")
+        if thoughts:
+            user = "\n".join([HEADING, *(f"- {thought}" for thought in thoughts), "", user])
         system = template.system.format().rstrip("\n")
         return (Message("system", system), Message("user", user)) if system else (Message("user", user),)

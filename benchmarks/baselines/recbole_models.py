@@ -1,0 +1,279 @@
+"""RecBole's recommenders, each trained in an environment of its own and asked through files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, ClassVar
+
+from unified_ranker.benchmarks.baselines.base import Scorer
+from unified_ranker.benchmarks.built import BuiltTask
+from unified_ranker.tasks.beside import History
+
+from unified_ranker.errors import BackendError, DataError, MissingExtraError, OptionError
+from unified_ranker.schema.types import RankingExample
+
+PYTHON_VARIABLE = "UNIFIED_RANKER_RECBOLE_PYTHON"
+_HOME = Path(".venv-recbole/bin/python")
+LONGEST_HISTORY = 50
+_DATASET = "lists"
+
+
+class RecBole:
+    """A recommender of RecBole.
+
+    Trained on what training users chose and on what validation and test users chose *before* the ranked choice, as a
+    recommender in use knows it. Each setting of :attr:`GRID` is trained until MRR@10 over all items has not risen for
+    ``patience`` epochs on the validation users' choices; the setting with the best RR on the validation *lists* is
+    trained with every seed, and the best of those on the validation lists ranks.
+
+    Args:
+        python: The Python of RecBole's environment; by default the variable ``UNIFIED_RANKER_RECBOLE_PYTHON``, or
+            ``.venv-recbole/bin/python``.
+        epochs: Most epochs of a training run.
+        patience: Epochs without a rise after which it stops.
+        seeds: How many seeds the best setting is trained with; by default :attr:`SEEDS`.
+        batch: Interactions of a training step; by default :attr:`BATCH`.
+        history: Latest choices that a sequential model reads.
+        grid: Settings to try instead of :attr:`GRID`.
+    """
+
+    name: ClassVar[str]
+    model: ClassVar[str]
+    GRID: ClassVar[tuple[Mapping[str, Any], ...]]
+    SEEDS: ClassVar[int] = 3
+    BATCH: ClassVar[int] = 2048
+    domains = ("recommendation",)
+    trained = True
+
+    def __init__(
+        self,
+        *,
+        python: str = "",
+        epochs: int = 300,
+        patience: int = 10,
+        seeds: int | None = None,
+        batch: int | None = None,
+        history: int = LONGEST_HISTORY,
+        grid: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        seeds, batch = (self.SEEDS if seeds is None else seeds), (self.BATCH if batch is None else batch)
+        for option, value in (
+            ("epochs", epochs),
+            ("patience", patience),
+            ("seeds", seeds),
+            ("batch", batch),
+            ("history", history),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise OptionError(f"{option}={value!r} must be a whole number ≥ 1")
+        self.epochs, self.patience, self.seeds, self.batch = epochs, patience, seeds, batch
+        self.history = history
+        settings = grid if grid is not None else self.GRID
+        whole = isinstance(settings, (list, tuple)) and settings
+        if not whole or not all(isinstance(entry, Mapping) for entry in settings):
+            raise OptionError(f"grid={settings!r} must be a list of settings, such as [{{learning_rate: 0.001}}]")
+        self.grid = [dict(entry) for entry in settings]
+        self._python = python
+
+    def python(self) -> Path:
+        """Return the Python of RecBole's environment.
+
+        Raises:
+            MissingExtraError: there is none.
+        """
+        given = self._python or os.environ.get(PYTHON_VARIABLE) or str(_HOME)
+        # Not resolved: a virtual environment is known by the link through which its Python is called.
+        found = Path(given).absolute()
+        if not found.is_file():
+            raise MissingExtraError(
+                f"baseline {self.name!r} needs RecBole in an environment of its own, and {str(found)!r} is not there; "
+                f"make it with: make install-recbole, or point {PYTHON_VARIABLE} at one made from "
+                "benchmarks/baselines/recbole_requirements.txt"
+            )
+        return found
+
+    def prepare(self, task: BuiltTask, *, seed: int, scratch: Path) -> RecBoleScorer:
+        """Train and choose, and score all validation and test lists; what an earlier call has trained is not repeated.
+
+        Raises:
+            MissingExtraError: RecBole's environment is missing.
+            BackendError: RecBole stopped with an error.
+        """
+        python = self.python()
+        job = {
+            "model": self.model,
+            "grid": self.grid,
+            "seeds": list(range(seed, seed + self.seeds)),
+            "epochs": self.epochs,
+            "patience": self.patience,
+            "batch": self.batch,
+            "history": self.history,
+        }
+        lists = [task.fingerprint(split) for split in ("validation", "test")]
+        key = json.dumps([job, task.edition, task.history_fingerprint, *lists])
+        digest = hashlib.sha256(key.encode("utf-8")).hexdigest()[:12]
+        folder = (scratch / "recbole" / f"{task.name}-{self.model}-{digest}" / _DATASET).absolute()
+        if not (folder / "result.json").is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(task, folder, sequential=self.model == "SASRec", longest=self.history)
+            (folder / "job.json").write_text(json.dumps({**job, "folder": str(folder)}), encoding="utf-8")
+            self._run(python, folder)
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        items = {}
+        for line in (folder / "lists.jsonl").read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            items[entry["id"]] = entry["items"]
+        return RecBoleScorer(result, items)
+
+    def _run(self, python: Path, folder: Path) -> None:
+        worker = files("unified_ranker.benchmarks.baselines").joinpath("recbole_worker.py")
+        with as_file(worker) as script, (folder / "worker.log").open("ab") as log:
+            try:
+                # Its log folders lie where it stands.
+                status = subprocess.run(
+                    [str(python), str(script), str(folder / "job.json")],
+                    cwd=folder,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+                    check=False,
+                ).returncode
+            except OSError as error:
+                raise BackendError(f"RecBole's Python {str(python)!r} cannot be started: {error}") from error
+        if status == 0 and not (folder / "result.json").is_file():
+            raise BackendError(
+                f"RecBole's {self.model} ended without a result; is {str(python)!r} a Python? All that it said is in "
+                f"{folder / 'worker.log'}"
+            )
+        if status != 0:
+            last = (folder / "worker.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            raise BackendError(
+                f"RecBole's {self.model} stopped with exit code {status}: {' '.join(last)}; "
+                f"all that it said is in {folder / 'worker.log'}"
+            )
+
+    def settings(self, scorer: Scorer) -> Mapping[str, Any]:
+        """Return what won on validation, and how the others did."""
+        assert isinstance(scorer, RecBoleScorer)
+        return scorer.chosen
+
+
+class RecBoleItemKNN(RecBole):
+    """Cosine of items over users, the k nearest kept (Deshpande and Karypis 2004)."""
+
+    name = "recbole-itemknn"
+    model = "ItemKNN"
+    # It counts; no seed changes anything.
+    SEEDS = 1
+    GRID = tuple({"k": k, "shrink": shrink} for k in (50, 100, 200, 400, 800) for shrink in (0.0, 10.0))
+
+
+class RecBoleBPR(RecBole):
+    """Matrix factorisation with a pairwise loss (Rendle et al. 2009)."""
+
+    name = "recbole-bpr"
+    model = "BPR"
+    GRID = tuple(
+        {"learning_rate": rate, "weight_decay": decay} for rate in (0.001, 0.003) for decay in (0.0, 1e-5, 1e-4)
+    )
+
+
+class RecBoleSASRec(RecBole):
+    """Self-attention over the history (Kang and McAuley 2018)."""
+
+    name = "recbole-sasrec"
+    model = "SASRec"
+    GRID = tuple({"hidden_dropout_prob": dropout, "attn_dropout_prob": dropout} for dropout in (0.2, 0.5))
+
+
+class RecBoleLightGCN(RecBole):
+    """Embeddings smoothed over the graph of users and items (He et al. 2020)."""
+
+    name = "recbole-lightgcn"
+    model = "LightGCN"
+    # Each step smooths the whole graph, so that few large steps cost less than many small ones.
+    BATCH = 8192
+    GRID = tuple(
+        {"n_layers": layers, "reg_weight": weight, "learning_rate": 0.003}
+        for layers in (2, 3)
+        for weight in (1e-4, 1e-2)
+    )
+
+
+class RecBoleScorer:
+    """The scores that RecBole gave."""
+
+    def __init__(self, result: Mapping[str, Any], items: Mapping[str, Sequence[str]]) -> None:
+        self._scores = {
+            id: dict(zip(items[id], (float(score) for score in scores), strict=True))
+            for id, scores in result["scores"].items()
+        }
+        self.chosen = {key: value for key, value in result.items() if key != "scores"}
+        #: What predicting took for a list, in RecBole's own process.
+        self.seconds_elsewhere = float(result["seconds_per_list"])
+
+    def score(self, example: RankingExample) -> list[float]:
+        """Return the scores of a list.
+
+        Raises:
+            DataError: it was not among the lists that were scored.
+        """
+        known = self._scores.get(example.id, {})
+        if not all(candidate.id in known for candidate in example.candidates):
+            raise DataError(f"list {example.id!r} was not scored by RecBole; it knows validation and test lists alone")
+        return [known[candidate.id] for candidate in example.candidates]
+
+
+def write_atomic(task: BuiltTask, folder: Path, *, sequential: bool, longest: int = LONGEST_HISTORY) -> None:
+    """Write RecBole's atomic files, and the lists that it is to score.
+
+    ``train`` holds whole histories of training users and the known part of the others'; ``valid`` the choices of the
+    validation users. Test users' choices are in neither. For a sequential model each row is a choice with the history
+    before it, at most its ``longest`` latest choices.
+    """
+    known = {history.user: history for history in task.histories}
+    rows = {"train": list(task.histories), "valid": []}
+    valid = []
+    for example in task.lists("validation"):
+        (target,) = (candidate.id for candidate in example.candidates if example.grade(candidate.id) > 0)
+        valid.append((known[example.group], target))
+    for split in ("train", "valid"):
+        with (folder / f"{_DATASET}.{split}.inter").open("w", encoding="utf-8", newline="\n") as file:
+            file.write("user_id:token\t" + ("item_id_list:token_seq\t" if sequential else "") + "item_id:token\n")
+            if split == "train":
+                for history in rows["train"]:
+                    for place, item in enumerate(history.items):
+                        _write(file, history, history.items[:place][-longest:], item, sequential)
+            else:
+                for history, target in valid:
+                    _write(file, history, history.items[-longest:], target, sequential)
+    for name, splits in (("validation", ("validation",)), ("lists", ("validation", "test"))):
+        with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+            for split in splits:
+                for example in task.lists(split):
+                    file.write(json.dumps(_asked(example, known[example.group], split)) + "\n")
+
+
+def _write(file: Any, history: History, before: Sequence[str], item: str, sequential: bool) -> None:
+    if sequential and not before:
+        return
+    listed = " ".join(before) + "\t" if sequential else ""
+    file.write(f"{history.user}\t{listed}{item}\n")
+
+
+def _asked(example: RankingExample, history: History, split: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "id": example.id,
+        "user": history.user,
+        "history": list(history.items),
+        "items": [candidate.id for candidate in example.candidates],
+    }
+    if split == "validation":
+        entry["positive"] = next(p for p, c in enumerate(example.candidates) if example.grade(c.id) > 0)
+    return entry

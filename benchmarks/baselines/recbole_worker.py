@@ -1,0 +1,215 @@
+"""Trains a recommender with RecBole and scores candidates with it; runs alone, in RecBole's own environment.
+
+Nothing of unified-ranker can be imported here: RecBole 1.2.1 needs packages that the rest cannot live with. It is
+started as ``python recbole_worker.py JOB.json``; the job names the folder of the atomic files, the lists to score, and
+where to write. Every training run that is done is a line of ``trials.jsonl``, so that a killed job goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+
+SEQUENTIAL = ("SASRec",)
+
+
+def main(path: str) -> None:
+    """Run a job."""
+    job = json.loads(Path(path).read_text(encoding="utf-8"))
+    folder = Path(job["folder"])
+    trials = folder / "trials.jsonl"
+    done: dict[str, dict[str, Any]] = {}
+    if trials.is_file():
+        text = trials.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        # The last line may have been cut off when the job was killed.
+        if whole != text:
+            trials.write_text(whole, encoding="utf-8")
+        for record in map(json.loads, whole.splitlines()):
+            done[_key(record["options"], record["seed"])] = record
+
+    def trial(options: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        key = _key(options, seed)
+        if key not in done:
+            record = train(job, folder, options, seed)
+            with trials.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            done[key] = record
+        return done[key]
+
+    searched = [trial(options, job["seeds"][0]) for options in job["grid"]]
+    best = max(searched, key=lambda record: record["validation_rr"])
+    seeded = [trial(best["options"], seed) for seed in job["seeds"]]
+    winner = max(seeded, key=lambda record: record["validation_rr"])
+    scores, seconds = score(job, folder, winner)
+    result = {
+        "options": winner["options"],
+        "seed": winner["seed"],
+        "epochs": winner["epochs"],
+        "validation_rr": winner["validation_rr"],
+        "validation_rr_by_seed": {str(record["seed"]): record["validation_rr"] for record in seeded},
+        "trials": [{key: record[key] for key in ("options", "seed", "validation_rr", "epochs")} for record in searched],
+        "seconds_per_list": seconds,
+        "scores": scores,
+    }
+    part = folder / "result.json.part"
+    part.write_text(json.dumps(result), encoding="utf-8")
+    part.replace(folder / "result.json")
+
+
+def _key(options: Mapping[str, Any], seed: int) -> str:
+    return json.dumps([options, seed], sort_keys=True)
+
+
+def _configured(job: Mapping[str, Any], folder: Path, options: Mapping[str, Any], seed: int) -> Any:
+    from recbole.config import Config
+
+    sequential = job["model"] in SEQUENTIAL
+    settings = {
+        "data_path": str(folder.parent),
+        "checkpoint_dir": str(folder / "checkpoints"),
+        "benchmark_filename": ["train", "valid", "valid"],
+        "load_col": {
+            "inter": ["user_id", "item_id", *(["item_id_list"] if sequential else [])],
+        },
+        "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "TO", "mode": "full"},
+        "epochs": job["epochs"],
+        # RecBole stops one epoch after so many.
+        "stopping_step": job["patience"] - 1,
+        "train_batch_size": job["batch"],
+        "eval_batch_size": 4096,
+        "use_gpu": False,
+        "gpu_id": "",
+        "seed": seed,
+        "show_progress": False,
+        "state": "WARNING",
+        "topk": [10],
+        "valid_metric": "MRR@10",
+        **(
+            {
+                "alias_of_item_id": ["item_id_list"],
+                "train_neg_sample_args": None,
+                "MAX_ITEM_LIST_LENGTH": job["history"],
+            }
+            if sequential
+            else {}
+        ),
+        **options,
+    }
+    return Config(model=job["model"], dataset=folder.name, config_dict=settings)
+
+
+def _prepared(job: Mapping[str, Any], folder: Path, options: Mapping[str, Any], seed: int) -> tuple[Any, Any, Any]:
+    """Return configuration, data set and the three data loaders, all by the seed alone."""
+    from recbole.data import create_dataset, data_preparation
+    from recbole.utils import init_seed
+
+    config = _configured(job, folder, options, seed)
+    init_seed(seed, True)
+    dataset = create_dataset(config)
+    return config, dataset, data_preparation(config, dataset)
+
+
+def _made(config: Any, train_data: Any) -> Any:
+    from recbole.utils import get_model
+
+    return get_model(config["model"])(config, train_data.dataset).to(config["device"])
+
+
+def train(job: Mapping[str, Any], folder: Path, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Train until the validation metric has not risen for ``patience`` epochs, and measure the validation lists."""
+    from recbole.utils import get_trainer
+
+    started = time.time()
+    config, dataset, (train_data, valid_data, _) = _prepared(job, folder, options, seed)
+    model = _made(config, train_data)
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    name = "-".join([job["model"], *(f"{key}={value}" for key, value in sorted(options.items())), str(seed)])
+    trainer.saved_model_file = str(folder / "checkpoints" / f"{name}.pth")
+    trainer.fit(train_data, valid_data, saved=True, show_progress=False)
+    _restore(model, trainer.saved_model_file)
+    lists = _lists(folder / "validation.jsonl")
+    ranks = []
+    for entry, found in zip(lists, _predict(job, model, dataset, lists), strict=True):
+        own = found[entry["positive"]]
+        better = sum(value > own for value in found)
+        equal = sum(value == own for value in found) - 1
+        ranks.append(1 / (1 + better + equal / 2))
+    losses = getattr(trainer, "train_loss_dict", {})
+    return {
+        "options": options,
+        "seed": seed,
+        "validation_rr": sum(ranks) / len(ranks),
+        "epochs": len(losses),
+        "converged": len(losses) < job["epochs"],
+        "seconds": time.time() - started,
+        "checkpoint": trainer.saved_model_file,
+    }
+
+
+def _restore(model: Any, checkpoint: str) -> None:
+    import torch
+
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    model.load_state_dict(saved["state_dict"])
+    model.load_other_parameter(saved.get("other_parameter"))
+    model.eval()
+
+
+def score(job: Mapping[str, Any], folder: Path, winner: Mapping[str, Any]) -> tuple[dict[str, list[float]], float]:
+    """Score the candidates of all lists with the winner, and return the scores by list and the seconds of a list."""
+    config, dataset, (train_data, _, _) = _prepared(job, folder, winner["options"], winner["seed"])
+    model = _made(config, train_data)
+    _restore(model, winner["checkpoint"])
+    lists = _lists(folder / "lists.jsonl")
+    started = time.time()
+    found = dict(zip([entry["id"] for entry in lists], _predict(job, model, dataset, lists), strict=True))
+    return found, (time.time() - started) / max(1, len(lists))
+
+
+def _lists(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _predict(job: Mapping[str, Any], model: Any, dataset: Any, lists: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """Return a score for each candidate of each list; one that RecBole never saw scores below all others."""
+    import torch
+    from recbole.data.interaction import Interaction
+
+    users, items = dataset.field2token_id["user_id"], dataset.field2token_id["item_id"]
+    longest = job["history"] if job["model"] in SEQUENTIAL else 0
+    known = [[place for place, item in enumerate(entry["items"]) if item in items] for entry in lists]
+    rows: dict[str, list[Any]] = {"user_id": [], "item_id": [], "item_id_list": [], "item_length": []}
+    for entry, places in zip(lists, known, strict=True):
+        history = [items[item] for item in entry["history"] if item in items][-(longest or 1) :]
+        padded = history + [0] * ((longest or 1) - len(history))
+        rows["user_id"] += [users.get(entry["user"], 0)] * len(places)
+        rows["item_id"] += [items[entry["items"][place]] for place in places]
+        rows["item_id_list"] += [padded] * len(places)
+        rows["item_length"] += [max(1, len(history))] * len(places)
+    if not longest:
+        rows = {"user_id": rows["user_id"], "item_id": rows["item_id"]}
+    # Some models compute everything anew at each call, so that all rows go through few of them.
+    whole = Interaction({name: torch.tensor(column, dtype=torch.long) for name, column in rows.items()})
+    with torch.no_grad():
+        parts = [model.predict(whole[start : start + 4096]).flatten() for start in range(0, len(whole), 4096)]
+    values = iter(torch.cat(parts).tolist() if parts else [])
+    found = []
+    for entry, places in zip(lists, known, strict=True):
+        own = [float(next(values)) for _ in places]
+        scores = [min(own, default=0.0) - 1] * len(entry["items"])
+        for place, value in zip(places, own, strict=True):
+            scores[place] = value
+        found.append(scores)
+    return found
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
