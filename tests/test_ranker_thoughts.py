@@ -135,8 +135,7 @@ def test_where_the_budget_is_short_they_go_and_the_list_is_ranked_all_the_same(f
     Ranker(backend, layout="rounds").rank("at 0", ["a", "b"])
     size = backend.text.count_prompt(backend.requests[0].messages)
     room = backend.requests[0].max_tokens
-    exact = {"token_budget": size + room, "layout": "rounds"}
-    ranker = Ranker(ScriptedBackend(last_choice), thoughts=file, **exact)
+    ranker = Ranker(ScriptedBackend(last_choice), thoughts=file, token_budget=size + room, layout="rounds")
     assert len(ranker.rank("at 0", ["a", "b"])) == 2
     assert isinstance(ranker.backend, ScriptedBackend) and shown(ranker.backend) == [[]]
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from unified_ranker.benchmarks.zero_shot.run import run_zero_shot
 from unified_ranker.tasks import NINE
 
 from unified_ranker.backends import ScriptedBackend
-from unified_ranker.errors import DataError, OptionError, RecipeError, UnifiedRankerError
+from unified_ranker.errors import OptionError, RecipeError, UnifiedRankerError
 from unified_ranker.model_settings import ModelSettings, read_settings, write_settings
 from unified_ranker.training import sft
 from unified_ranker.training.recipe import Recipe, load_recipe
@@ -27,6 +28,7 @@ from unified_ranker.training.rl import launch
 from unified_ranker.training.rl.recipe import RLRecipe
 
 GRADES = [[0, 1, 0], [1, 0], [0, 0, 1]]
+TRAINER = sft.Trainer
 TASKS = [ToyTask("movie", test=GRADES), ToyTask("passage-5", test=GRADES[:2])]
 WEIGHTS = {"movie": 1.0, "music": 0.5, "router-cost": 0.25, "passage-5": 2.0}
 
@@ -65,7 +67,8 @@ class Seams:
         }
 
     def clear(self) -> None:
-        self.sft.clear(), self.rl.clear(), self.loaded.clear()
+        for found in (self.sft, self.rl, self.loaded):
+            found.clear()
 
 
 @pytest.fixture
@@ -170,7 +173,7 @@ def test_reinforcement_learning_goes_on_from_the_regimes_own_model(
     ]
 
 
-# DEFECT: the folder goes through YAML as an override, where " #" begins a comment and ": " a mapping.
+# As an override of a recipe, " #" would begin a comment and ": " a mapping.
 @pytest.mark.parametrize("name", ["try #2", "try: 2"])
 def test_the_start_is_found_in_a_folder_of_any_name(
     name: str, seams: Seams, recipes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -254,14 +257,12 @@ def test_what_happens_is_told(seams: Seams, recipes: dict[str, Any], tmp_path: P
     ]
 
 
-def test_what_was_done_is_written_down(seams: Seams, recipes: dict[str, Any], tmp_path: Path) -> None:
+def test_the_budget_that_all_share_is_written_down(seams: Seams, recipes: dict[str, Any], tmp_path: Path) -> None:
     run(["movie-only"], tmp_path, recipes, sft=["tokens=5"], rl=["steps=2"], limit=1)
     written = json.loads((tmp_path / "out" / "experiment.json").read_text(encoding="utf-8"))
     assert written == {
-        "regimes": {"movie-only": {"tasks": ["movie"], "groups": ""}},
         "sft": {"recipe": recipes["sft_recipe"], "overrides": ["tokens=5"]},
         "rl": {"recipe": recipes["rl_recipe"], "overrides": ["steps=2"]},
-        "limit": 1,
     }
 
 
@@ -314,20 +315,44 @@ def test_rankings_of_one_stage_and_of_the_next_are_not_mixed(
     seams: Seams, recipes: dict[str, Any], tmp_path: Path
 ) -> None:
     run(["all"], tmp_path, recipes, stages=["sft"])
-    with pytest.raises(DataError, match="choose another --out"):
+    seams.clear()
+    with pytest.raises(RecipeError, match="choose another --out"):
         run(["all"], tmp_path, recipes)
+    assert seams.names() == {"sft": [], "rl": [], "loaded": []}
 
 
-# DEFECT: a model that is there is taken whatever it was made with, and experiment.json then tells the new settings.
 @pytest.mark.parametrize("other", [{"sft": ["tokens=7"]}, {"rl": ["steps=9"]}, {"sft_recipe": "embedded"}], ids=str)
 def test_another_budget_in_the_same_folder_is_refused(
     other: dict[str, Any], seams: Seams, recipes: dict[str, Any], tmp_path: Path
 ) -> None:
     run(["all"], tmp_path, recipes)
     before = (tmp_path / "out" / "experiment.json").read_text(encoding="utf-8")
-    with pytest.raises(UnifiedRankerError):
+    with pytest.raises(RecipeError, match="experiment by other recipes, overrides or stages"):
         run(["all"], tmp_path, {**recipes, **other})
     assert (tmp_path / "out" / "experiment.json").read_text(encoding="utf-8") == before
+
+
+# DEFECT: a recipe file is known by its name alone; what stands in it may have changed, and models are not alike then.
+@pytest.mark.parametrize("kind", ["sft_recipe", "rl_recipe"])
+def test_a_recipe_file_that_has_changed_is_refused(
+    kind: str, seams: Seams, recipes: dict[str, Any], tmp_path: Path
+) -> None:
+    run(["all"], tmp_path, recipes)
+    path = Path(recipes[kind])
+    path.write_text(path.read_text(encoding="utf-8").replace("seed: ", "seed: 1"), encoding="utf-8")
+    with pytest.raises(UnifiedRankerError):
+        run(["all", "movie-only"], tmp_path, recipes)
+
+
+# DEFECT: without a warm-up the one step of the untrained model is taken at the full rate.
+@pytest.mark.parametrize("overrides", [[], ["optimizer.warmup=0"], ["optimizer.warmup=0.5"]], ids=str)
+def test_the_untrained_model_does_not_learn_whatever_the_schedule(
+    overrides: list[str], recipes: dict[str, Any], seams: Seams, tmp_path: Path
+) -> None:
+    run(["untrained"], tmp_path, recipes, sft=overrides)
+    ((recipe, _, _),) = seams.sft
+    share = TRAINER.rate(SimpleNamespace(recipe=recipe), 0.0)  # type: ignore[arg-type]  # all that it looks at
+    assert share * recipe.optimizer.learning_rate < 1e-9
 
 
 # -------------------------------------------------------------------------------------------------------------- errors
@@ -369,7 +394,6 @@ def test_a_recipe_that_cannot_be_used_is_told_and_nothing_is_trained(
     assert seams.names() == {"sft": [], "rl": [], "loaded": []}
 
 
-# DEFECT: the second recipe, the limit and the concurrency are looked at only after the first model was trained.
 @pytest.mark.parametrize(
     "options",
     [
@@ -389,7 +413,6 @@ def test_what_cannot_be_used_later_is_told_before_anything_is_trained(
     assert seams.sft == []
 
 
-# DEFECT: without any regime the folder is never made, and writing into it ends in a FileNotFoundError.
 def test_no_regime_at_all_is_told(seams: Seams, recipes: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(OptionError):
         run([], tmp_path, recipes)

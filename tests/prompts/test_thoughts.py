@@ -146,14 +146,12 @@ def test_the_same_question_in_another_domain_has_thoughts_of_its_own() -> None:
     ]
 
 
-# DEFECT: answers are remembered by question alone, so that who asks the same after another is helped by its own group.
 def test_the_same_question_of_another_group_is_not_helped_by_its_own() -> None:
     made = book(thought(0, group="a"), thought(10, group="b"), count=1)
     assert made.nearest(example(group="b")) == ["thought 0"]
     assert made.nearest(example(group="a")) == ["thought 10"]
 
 
-# DEFECT: "" counts as one group, so that of lists without a group, which users' own files have, one thought is found.
 def test_thoughts_on_lists_without_a_group_stand_beside_each_other() -> None:
     made = book(thought(10, group=""), thought(20, group=""), thought(30, group="c"))
     assert made.nearest(example(group="")) == ["thought 10", "thought 20", "thought 30"]
