@@ -126,6 +126,8 @@ def _evaluate(
             log_samples=False,
             confirm_run_unsafe_code=run_code,
         )
+    except ImportError as error:
+        raise missing_extra("generic", package=error.name or "lm_eval", purpose=f"the task {task!r}") from error
     except ValueError as error:
         if "unsafe" not in str(error):
             raise DataError(f"the task {task!r} cannot be evaluated: {error}") from error

@@ -68,14 +68,11 @@ def run_zero_shot(
         if value is not None and value < 1:
             raise OptionError(f"{name}={value} must be ≥ 1")
     # What is wrong with a recipe is told before the first model is trained.
-    load_recipe(sft_recipe, sft)
-    if "rl" in stages:
-        load_rl(rl_recipe, rl)
     _claim(
         out,
         {
-            "sft": {"recipe": sft_recipe, "overrides": list(sft)},
-            "rl": {"recipe": rl_recipe, "overrides": list(rl)} if "rl" in stages else None,
+            "sft": load_recipe(sft_recipe, sft).to_dict(),
+            "rl": load_rl(rl_recipe, rl).to_dict() if "rl" in stages else None,
         },
     )
     results = out / "results"
@@ -121,8 +118,8 @@ def _trained(
         from unified_ranker.training.sft import Trainer
 
         weights = task_weights(regime, load_recipe(sft_recipe, sft).tasks)
-        # One step at the start of the warm-up, whose rate is next to nothing, leaves the weights where they were.
-        budget = [] if regime.trained else ["words.passes=0", "tokens=1"]
+        # One step at a rate that is next to nothing leaves the weights where they were.
+        budget = [] if regime.trained else ["words.passes=0", "tokens=1", "optimizer.learning_rate=0.000000000001"]
         say(f"{regime.name}: supervised training on {', '.join(regime.tasks) if regime.trained else 'nothing'}")
         recipe = load_recipe(sft_recipe, [*sft, *weights, *budget])
         Trainer(recipe, data=lists, out=home / "sft", on_log=lambda record: None).run()

