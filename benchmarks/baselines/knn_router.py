@@ -57,8 +57,11 @@ class KNNRouter:
         for kind in self.vectors:
             vectorize = vectorizer_of(kind, [example.query for example in task.lists("train")])
             pools = _pools(task, vectorize)
+            # Looked up once for the largest k, of whose neighbours a smaller k takes the first.
+            widest = KNNRouterScorer(kind, vectorize, pools, max(self.neighbours))
+            near = {example.id: widest.near(example) for example in held}
             for count in self.neighbours:
-                scorer = KNNRouterScorer(kind, vectorize, pools, count)
+                scorer = KNNRouterScorer(kind, vectorize, pools, count, known=near)
                 total = sum(reciprocal_of(scorer, example, rule) for example in held)
                 if best is None or total > best[0]:
                     best = (total, scorer)
@@ -134,9 +137,28 @@ def _pools(task: BuiltTask, vectorize: Any) -> dict[tuple[str, ...], Pool]:
 class KNNRouterScorer:
     """Scores by the nearest questions."""
 
-    def __init__(self, kind: str, vectorize: Any, pools: Mapping[tuple[str, ...], Pool], count: int) -> None:
+    def __init__(
+        self,
+        kind: str,
+        vectorize: Any,
+        pools: Mapping[tuple[str, ...], Pool],
+        count: int,
+        *,
+        known: Mapping[str, Any] | None = None,
+    ) -> None:
         self.kind, self.count = kind, count
-        self._vectorize, self._pools = vectorize, pools
+        self._vectorize, self._pools, self._known = vectorize, pools, known or {}
+
+    def near(self, example: RankingExample) -> Any:
+        """Return the places of the nearest training questions in the example's pool, nearest first."""
+        if example.id in self._known:
+            return self._known[example.id][: self.count]
+        pool = self._pools.get(pool_of(example))
+        if pool is None:
+            return []
+        count = min(self.count, len(pool.grades))
+        (found,) = pool.neighbours.kneighbors(self._vectorize([example.query]), count, return_distance=False)
+        return found
 
     def score(self, example: RankingExample) -> list[float]:
         """Return each LLM's mean relevance over the neighbours; a tie goes to the better LLM overall."""
@@ -144,9 +166,7 @@ class KNNRouterScorer:
         if names not in self._pools:
             return [0.0] * len(example.candidates)
         pool = self._pools[names]
-        count = min(self.count, len(pool.grades))
-        (near,) = pool.neighbours.kneighbors(self._vectorize([example.query]), count, return_distance=False)
-        found = pool.grades[near].mean(axis=0) + 1e-6 * pool.mean
+        found = pool.grades[self.near(example)].mean(axis=0) + 1e-6 * pool.mean
         by_name = dict(zip(names, found.tolist(), strict=True))
         return [by_name[candidate.id] for candidate in example.candidates]
 
