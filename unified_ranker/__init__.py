@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unified_ranker.compose import AggregateRanker, CascadeRanker
     from unified_ranker.errors import UnifiedRankerError
     from unified_ranker.ranker import Ranker
     from unified_ranker.schema import Candidate, RankedCandidate, Ranking, RankingExample, Step, Usage
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AggregateRanker",
     "Candidate",
+    "CascadeRanker",
     "RankedCandidate",
     "Ranker",
     "Ranking",
@@ -24,6 +27,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AggregateRanker": "unified_ranker.compose",
+    "CascadeRanker": "unified_ranker.compose",
     "Ranker": "unified_ranker.ranker",
     "UnifiedRankerError": "unified_ranker.errors",
     **dict.fromkeys(

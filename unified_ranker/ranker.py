@@ -164,8 +164,7 @@ class Ranker:
             OptionError: the domain is not known, or an option cannot be used.
         """
         if domain not in self._strategies:
-            if domain not in DOMAINS:
-                raise OptionError(f"domain={domain!r} is not known; choose one of: {', '.join(DOMAINS)}")
+            check_domain(domain)
 
             def writer(folder: str) -> PromptWriter:
                 template = self._own_template or load_template(self.style, folder, domain)
@@ -203,7 +202,9 @@ class Ranker:
             ReplyError: a reply could not be read and ``on_error="raise"``.
             PromptTooLongError: the list does not fit the token budget.
         """
-        return next(self.rank_batch([self._example(query, candidates, domain, context, top_k)], top_k=top_k))
+        return next(
+            self.rank_batch([example_of(query, candidates, domain=domain, context=context, top_k=top_k)], top_k=top_k)
+        )
 
     async def arank(
         self,
@@ -218,7 +219,7 @@ class Ranker:
 
         Arguments, result and errors are those of :meth:`rank`.
         """
-        example = self._example(query, candidates, domain, context, top_k)
+        example = example_of(query, candidates, domain=domain, context=context, top_k=top_k)
         if isinstance(self.backend, AsyncBackend):
             running = self.backend.submit(run_async(self.strategy(domain), example, self.backend))
             ranking = await asyncio.wrap_future(running)
@@ -252,8 +253,8 @@ class Ranker:
             DataError: an example breaks the format.
             OptionError: ``top_k`` or ``concurrency`` is below 1.
         """
-        _check_count("top_k", top_k)
-        _check_count("concurrency", concurrency)
+        check_count("top_k", top_k)
+        check_count("concurrency", concurrency)
         rankings = self._run(examples, concurrency=concurrency)
         if progress:
             from unified_ranker.progress import track
@@ -278,24 +279,51 @@ class Ranker:
         else:
             yield from run_batch(_ByDomain(), examples, self.backend, concurrency=concurrency)
 
-    def _example(
-        self, query: str, candidates: Iterable[AnyCandidate], domain: str, context: Sequence[str], top_k: int | None
-    ) -> RankingExample:
-        if not isinstance(query, str):
-            raise DataError(f"field 'query' is {query!r} ({type(query).__name__}); it must be a string")
-        if isinstance(context, str) or not isinstance(context, Sequence):
-            raise DataError(f"field 'context' is {context!r}; it must be a list of strings")
-        self.strategy(domain)
-        found = as_candidates(candidates, where="rank()")
-        _check_count("top_k", top_k)
-        if top_k is not None and top_k > len(found):
-            raise OptionError(f"top_k={top_k} must be between 1 and the number of candidates, {len(found)}")
-        return check_example(
-            RankingExample(id="query", query=query, candidates=found, domain=domain, context=tuple(context)),
-            where="rank()",
-        )
+
+def example_of(
+    query: str,
+    candidates: Iterable[AnyCandidate],
+    *,
+    domain: str = "passage",
+    context: Sequence[str] = (),
+    top_k: int | None = None,
+) -> RankingExample:
+    """Return the arguments of :meth:`Ranker.rank` as one checked example.
+
+    Raises:
+        DataError: the list is empty, an id repeats, or something has the wrong type.
+        OptionError: ``top_k`` or ``domain`` is out of range.
+    """
+    if not isinstance(query, str):
+        raise DataError(f"field 'query' is {query!r} ({type(query).__name__}); it must be a string")
+    if isinstance(context, str) or not isinstance(context, Sequence):
+        raise DataError(f"field 'context' is {context!r}; it must be a list of strings")
+    check_domain(domain)
+    found = as_candidates(candidates, where="rank()")
+    check_count("top_k", top_k)
+    if top_k is not None and top_k > len(found):
+        raise OptionError(f"top_k={top_k} must be between 1 and the number of candidates, {len(found)}")
+    return check_example(
+        RankingExample(id="query", query=query, candidates=found, domain=domain, context=tuple(context)),
+        where="rank()",
+    )
 
 
-def _check_count(name: str, value: object) -> None:
+def check_domain(domain: str) -> None:
+    """Check the name of a domain.
+
+    Raises:
+        OptionError: it is none of the three.
+    """
+    if domain not in DOMAINS:
+        raise OptionError(f"domain={domain!r} is not known; choose one of: {', '.join(DOMAINS)}")
+
+
+def check_count(name: str, value: object) -> None:
+    """Check a number that may be left out.
+
+    Raises:
+        OptionError: it is no whole number ≥ 1.
+    """
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise OptionError(f"{name}={value!r} must be a whole number ≥ 1")

@@ -7,6 +7,8 @@ A template file holds
 - ``candidate``: how one candidate is shown; must hold ``{label}``, and ``{text}`` or ``{title}``. With ``{text}``
   alone a title stands before the text; with ``{title}`` alone the title (or the text of a candidate without one) is
   all that is shown; with both, each in its place;
+- ``unlabelled`` (optional): ``true`` for templates that show one candidate at a time; ``candidate`` then needs no
+  ``{label}``;
 - ``history`` (optional): what stands for ``{history}`` where an example has a context; must hold ``{items}``;
 - ``instructions``: what stands for ``{instruction}``, by form of the conversation (see the strategies);
 - ``label_separator``: what the model writes between two labels;
@@ -35,7 +37,15 @@ _ALLOWED = {
     "history": {"items"},
     "history_item": {"text"},
 }
-_KEYS = {*_ALLOWED, "instructions", "candidate_separator", "history_separator", "label_separator", "limits"}
+_KEYS = {
+    *_ALLOWED,
+    "instructions",
+    "candidate_separator",
+    "history_separator",
+    "label_separator",
+    "limits",
+    "unlabelled",
+}
 _SNIPPETS = ("head", "query")
 
 
@@ -65,6 +75,7 @@ class Template:
     history_separator: str = "\n"
     label_separator: str = "\n"
     limits: Limits = Limits()
+    unlabelled: bool = False
 
     def instruction(self, form: str) -> str:
         """Return the instruction for a form of conversation.
@@ -134,7 +145,11 @@ def parse_template(record: Any, *, name: str) -> Template:
                 f"template {name!r}: part {part!r} holds {{{sorted(stray)[0]}}}, which nobody fills; known "
                 f"here: {known}"
             )
-    for part, needed in (("user", "query"), ("user", "candidates"), ("candidate", "label")):
+    unlabelled = record.get("unlabelled", False)
+    if not isinstance(unlabelled, bool):
+        raise TemplateError(f"template {name!r}: part 'unlabelled' is {unlabelled!r}; it must be true or false")
+    labelled = () if unlabelled else (("candidate", "label"),)
+    for part, needed in (("user", "query"), ("user", "candidates"), *labelled):
         if needed not in found[part]:
             raise TemplateError(f"template {name!r}: part {part!r} lacks {{{needed}}}; add it")
     if not found["candidate"] & {"text", "title"}:
@@ -152,12 +167,16 @@ def parse_template(record: Any, *, name: str) -> Template:
         raise TemplateError(
             f"template {name!r}: part 'instructions' and the placeholder {{instruction}} in 'user' need each other"
         )
-    texts = {key: record[key] for key in _KEYS - {"instructions", "limits"} if key in record}
+    texts = {key: record[key] for key in _KEYS - {"instructions", "limits", "unlabelled"} if key in record}
     for key, value in texts.items():
         if not isinstance(value, str):
             raise TemplateError(f"template {name!r}: part {key!r} is {value!r}; it must be a string")
     return Template(
-        name=name, instructions=dict(instructions), limits=_parse_limits(record.get("limits") or {}, name=name), **texts
+        name=name,
+        instructions=dict(instructions),
+        limits=_parse_limits(record.get("limits") or {}, name=name),
+        unlabelled=unlabelled,
+        **texts,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -68,7 +68,15 @@ class PromptWriter:
         if self.token_budget is not None and self.token_budget < 1:
             raise OptionError(f"token_budget={self.token_budget} must be ≥ 1")
 
-    def write(self, example: RankingExample, listed: Sequence[Listed], *, form: str, room: int) -> Written:
+    def write(
+        self,
+        example: RankingExample,
+        listed: Sequence[Listed],
+        *,
+        form: str,
+        room: int,
+        values: Mapping[str, str] | None = None,
+    ) -> Written:
         """Write the prompt of a list.
 
         Where it does not fit, thoughts go first, the least similar one before the others; then the longest candidate
@@ -81,6 +89,7 @@ class PromptWriter:
             listed: The candidates to show, in this order.
             form: Which of the template's instructions to give.
             room: Tokens to keep free for the reply.
+            values: What stands for names in braces within the instruction, such as ``{top_grade}``.
 
         Raises:
             PromptTooLongError: the list does not fit even so.
@@ -94,6 +103,8 @@ class PromptWriter:
                 "has no {history} for it; add the part 'history'"
             )
         instruction = template.instruction(form) if template.instructions else ""
+        for name, value in (values or {}).items():
+            instruction = instruction.replace("{" + name + "}", value)
         limits, cut_tokens = template.limits, 0
         asked = self._clean(example.query)
         query = self._shorten(asked, limits.query_tokens)

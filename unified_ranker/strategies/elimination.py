@@ -1,43 +1,22 @@
 """IRanker (arXiv 2506.21638, section 3): the worst candidate leaves, step by step, until one is left.
 
-Two layouts of the same conversation:
-
-- ``rounds``, the published one: each step is a fresh prompt that lists what is left. ``n`` candidates take ``n - 1``
-  prompts and O(n²) prompt tokens.
-- ``append``: the list stands once under stable labels, and each eliminated label is appended to one growing
-  reply, so that every step reuses all that came before: O(n) prompt tokens.
+The conversation, in its two layouts, is that of :mod:`~unified_ranker.strategies.picking`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from unified_ranker.errors import BackendError, OptionError, unknown_choice
-from unified_ranker.exchange import Completion, Request
-from unified_ranker.parsing import ParsedLabel, leading_label, opening, parse_label
-from unified_ranker.prompts import Listed, PromptWriter, Written
-from unified_ranker.schema.types import Candidate, Ranking, RankingExample, Step, Usage, places_below
-from unified_ranker.strategies.base import (
-    Asking,
-    Sampling,
-    Strategy,
-    ask,
-    check_permute,
-    check_whole,
-    cost_of_outcome,
-    label,
-    listing,
-    new_session,
-)
-
-Layout = Literal["rounds", "append"]
-LAYOUTS = ("rounds", "append")
+from unified_ranker.errors import OptionError
+from unified_ranker.prompts import Listed
+from unified_ranker.schema.types import Ranking, RankingExample, places_below
+from unified_ranker.strategies.base import Asking, Strategy, check_whole, listing
+from unified_ranker.strategies.picking import LABEL_TOKENS, Layout, Picking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Elimination:
+class Elimination(Picking):
     """Eliminates the worst candidate until one is left.
 
     A candidate's score is the number of candidates that left before it (0 for the first to go).
@@ -61,10 +40,6 @@ class Elimination:
             token, and a backend that tells their log-probabilities.
     """
 
-    writer: PromptWriter
-    sampling: Sampling = Sampling()
-    layout: Layout = "append"
-    permute: bool = False
     max_steps: int | None = None
     stop_at: int | None = None
     finish: Strategy | None = None
@@ -79,12 +54,8 @@ class Elimination:
             raise OptionError(f"max_steps={self.max_steps} and stop_at={self.stop_at} both say when to stop; give one")
         if self.finish is not None and self.stop_at is None:
             raise OptionError("finish ranks what stop_at leaves; give stop_at as well")
-        if self.layout not in LAYOUTS:
-            raise unknown_choice("layout", self.layout, LAYOUTS)
-        if self.permute:
-            if self.layout != "append":
-                raise OptionError(f"permute=True needs layout='append', not {self.layout!r}")
-            check_permute(self.writer, self.sampling)
+        # Not super(): a dataclass with slots is made twice, and the second is no instance of the first.
+        Picking.__post_init__(self)
         self._check_drop()
 
     def _check_drop(self) -> None:
@@ -108,16 +79,24 @@ class Elimination:
         return "iranker"
 
     @property
-    def form(self) -> str:
-        """Which of the template's instructions is given."""
-        return f"{self.layout}_reasoning" if self.sampling.reasoning else self.layout
+    def per_step(self) -> int:
+        """How many candidates leave at each step."""
+        return self.drop_per_step
+
+    def undecided(self, standing: Sequence[Listed]) -> Listed:
+        """Return the one listed last: the order given decides among those of whom nothing was said."""
+        return standing[-1]
+
+    def steps(self, candidates: int) -> int:
+        """Return how many eliminations a list of so many candidates takes."""
+        if self.stop_at is not None:
+            return max(0, candidates - self.stop_at)
+        return candidates - 1 if self.max_steps is None else min(candidates - 1, self.max_steps)
 
     def rank(self, example: RankingExample) -> Asking:
         """Rank one example; see :class:`Strategy`."""
         shown = listing(example, self.sampling.shuffle_seed)
-        eliminated, steps, usage = yield from (
-            self._append(example, shown) if self.layout == "append" else self._rounds(example, shown)
-        )
+        eliminated, steps, usage = yield from self.pick(example, shown)
         gone = {c.id for c in eliminated}
         left = tuple(c for c in shown if c.id not in gone)
         if self.finish is not None and len(left) > 1:
@@ -135,213 +114,5 @@ class Elimination:
             method=self.name,
         )
 
-    def room(self, example: RankingExample) -> int:
-        """Return how many tokens the longest reply to one prompt may take."""
-        if self.layout == "rounds":
-            return self.sampling.reply_tokens(LABEL_TOKENS)
-        steps = self.steps(len(example.candidates))
-        if self.permute:
-            return steps
-        # The whole elimination is one reply, so that room is needed for all of its steps.
-        return self.sampling.reply_tokens(1 if self._bare_tokens(example) else LABEL_TOKENS) * steps
 
-    def _bare_tokens(self, example: RankingExample) -> bool:
-        """Tell whether each step adds exactly one token."""
-        separator, tools = self.writer.template.label_separator, self.writer.tools
-        if separator or self.sampling.unguided:
-            return False
-        return all(tools.is_single_token(e.label, after="") for e in label(example.candidates, tools, separator))
-
-    def steps(self, candidates: int) -> int:
-        """Return how many eliminations a list of so many candidates takes."""
-        if self.stop_at is not None:
-            return max(0, candidates - self.stop_at)
-        return candidates - 1 if self.max_steps is None else min(candidates - 1, self.max_steps)
-
-    def _rounds(self, example: RankingExample, shown: list[Candidate]) -> _Elimination:
-        standing, eliminated, steps, usage = list(shown), list[Candidate](), list[Step](), Usage()
-        separator = self.writer.template.label_separator
-        wanted = self.steps(len(shown))
-        while len(eliminated) < wanted:
-            listed = label(standing, self.writer.tools, separator)
-            written = self.writer.write(example, listed, form=self.form, room=self.room(example))
-            drop = min(self.drop_per_step, wanted - len(eliminated))
-            step, cost, chosen = yield from self._step(example, written, listed, index=len(steps), drop=drop)
-            steps.append(step)
-            usage += cost + written.cut
-            eliminated += [entry.candidate for entry in chosen]
-            standing = [c for c in standing if all(c is not entry.candidate for entry in chosen)]
-        return eliminated, steps, usage
-
-    def _append(self, example: RankingExample, shown: list[Candidate]) -> _Elimination:
-        eliminated, steps, usage = list[Candidate](), list[Step](), Usage()
-        wanted = self.steps(len(shown))
-        if not wanted:
-            return eliminated, steps, usage
-        separator = self.writer.template.label_separator
-        standing = label(shown, self.writer.tools, separator)
-        written = self.writer.write(example, standing, form=self.form, room=self.room(example))
-        usage += written.cut
-        if self.permute:
-            found, cost = yield from self._whole(example, written, standing)
-            steps += [step for step, _ in found]
-            eliminated += [candidate for _, candidate in found]
-            return eliminated, steps, usage + cost
-        prefix, session = "", new_session()
-        while len(eliminated) < wanted:
-            drop = min(self.drop_per_step, wanted - len(eliminated))
-            last = len(eliminated) + drop == wanted
-            step, cost, chosen = yield from self._step(
-                example, written, standing, last=last, index=len(steps), drop=drop, prefix=prefix, session=session
-            )
-            steps.append(step)
-            usage += cost
-            eliminated += [entry.candidate for entry in chosen]
-            # What is carried on is the settled form of the step, not a malformed reply that could lead the next one
-            # astray.
-            for gone in chosen:
-                said = (
-                    f"<think>{step.reasoning}</think><answer>{gone.label}</answer>"
-                    if self.sampling.reasoning
-                    else gone.label
-                )
-                prefix += said + separator
-            standing = [entry for entry in standing if all(entry is not gone for gone in chosen)]
-        return eliminated, steps, usage
-
-    def _whole(
-        self, example: RankingExample, written: Written, listed: list[Listed]
-    ) -> Generator[list[Request], list[Completion], tuple[list[tuple[Step, Candidate]], Usage]]:
-        sampling, labels = self.sampling, tuple(entry.label for entry in listed)
-        base = Request(
-            messages=written.messages,
-            choices=labels,
-            draws=self.steps(len(listed)),
-            max_tokens=self.steps(len(listed)),
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-        )
-        found, _, usage, attempts = yield from ask(
-            sampling,
-            base,
-            read=lambda completion: self._read_whole(completion, listed),
-            failed=lambda read: any(step.outcome == "failed" for step, _ in read),
-        )
-        found = [(replace(step, attempts=attempts), chosen) for step, chosen in found]
-        for step, _ in found:
-            sampling.check(step.outcome, example=example, step=step.index, reason=step.reason, reply=step.reply)
-            usage += cost_of_outcome(step.outcome)
-        return found, usage
-
-    def _read_whole(self, completion: Completion, listed: list[Listed]) -> list[tuple[Step, Candidate]]:
-        """Cut the one reply into steps, each read by the parser that reads a step's own reply."""
-        found, text, standing = list[tuple[Step, Candidate]](), completion.text, list(listed)
-        for _ in range(self.steps(len(listed))):
-            labels = tuple(entry.label for entry in standing)
-            reply = leading_label(text, labels)
-            parsed = parse_label(reply, labels)
-            if parsed.label is not None:
-                text = text.lstrip()[len(reply) :]
-            by_label = {entry.label: entry.candidate for entry in standing}
-            chosen = by_label[parsed.label] if parsed.label is not None else standing[-1].candidate
-            drawn = completion.draw_logprobs
-            logprobs = drawn[len(found)] if len(found) < len(drawn) else {}
-            step = Step(
-                index=len(found),
-                reply=reply,
-                outcome=parsed.outcome,
-                reason=parsed.reason,
-                chosen=(chosen.id,),
-                in_play=len(standing),
-                logprobs={by_label[name].id: value for name, value in logprobs.items() if name in by_label},
-                labels={name: candidate.id for name, candidate in by_label.items()},
-            )
-            found.append((step, chosen))
-            standing = [entry for entry in standing if entry.candidate is not chosen]
-        return found
-
-    def _step(
-        self,
-        example: RankingExample,
-        written: Written,
-        standing: list[Listed],
-        *,
-        index: int,
-        drop: int,
-        last: bool = False,
-        prefix: str = "",
-        session: str = "",
-    ) -> Generator[list[Request], list[Completion], tuple[Step, Usage, list[Listed]]]:
-        sampling = self.sampling
-        labels = tuple(entry.label for entry in standing)
-        guided = not (sampling.reasoning or sampling.unguided)
-        base = Request(
-            messages=written.messages,
-            reply_prefix=prefix,
-            choices=labels if guided else (),
-            max_tokens=sampling.reply_tokens(LABEL_TOKENS),
-            stop=("</answer>",) if sampling.reasoning else (),
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-            session=session,
-            last=last,
-        )
-        parsed, completion, usage, attempts = yield from ask(
-            sampling,
-            base,
-            read=lambda reply: self.parse(reply.text, labels),
-            failed=lambda found: found.outcome == "failed",
-        )
-        sampling.check(parsed.outcome, example=example, step=index, reason=parsed.reason, reply=completion.text)
-        by_label = {entry.label: entry for entry in standing}
-        chosen = [by_label[parsed.label] if parsed.label is not None else standing[-1]]
-        if drop > 1:
-            chosen = _most_likely(drop, completion, standing)
-        step = Step(
-            index=index,
-            reply=completion.text,
-            outcome=parsed.outcome,
-            reason=parsed.reason,
-            chosen=tuple(entry.candidate.id for entry in chosen),
-            in_play=len(standing),
-            reasoning=parsed.reasoning,
-            logprobs={by_label[name].candidate.id: value for name, value in completion.choice_logprobs.items()},
-            attempts=attempts,
-            labels={name: entry.candidate.id for name, entry in by_label.items()},
-        )
-        return step, usage + cost_of_outcome(parsed.outcome), chosen
-
-    @property
-    def runs_on(self) -> bool:
-        """Whether a reply may run on into the steps to come; then its beginning alone answers the step."""
-        return self.sampling.unguided and self.layout == "append" and not self.sampling.reasoning
-
-    def parse(self, reply: str, labels: Sequence[str]) -> ParsedLabel:
-        """Read the reply of one step, given the labels in play."""
-        text = reply
-        if self.runs_on:
-            text = opening(reply, labels, joined=not self.writer.template.label_separator)
-        return parse_label(text, labels, reasoning=self.sampling.reasoning)
-
-
-def _most_likely(count: int, completion: Completion, standing: Sequence[Listed]) -> list[Listed]:
-    """Return the candidates whose labels are most likely, the most likely first.
-
-    Raises:
-        BackendError: the backend did not tell.
-    """
-    told = completion.choice_logprobs
-    if not all(entry.label in told for entry in standing):
-        raise BackendError(
-            f"drop_per_step goes by the log-probabilities of {len(standing)} labels, which the backend did not tell; "
-            "use drop_per_step=1, or labels of one token and a backend that tells them"
-        )
-    return sorted(standing, key=lambda entry: -told[entry.label])[:count]
-
-
-# A bare label is one token in most tokenizers, "20" or "AB" at most three, and an end-of-turn token may follow.
-LABEL_TOKENS = 4
-
-_Elimination = Generator[list[Request], list[Completion], tuple[list[Candidate], list[Step], Usage]]
+__all__ = ["LABEL_TOKENS", "Elimination", "Layout"]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from unified_ranker.errors import OptionError, unknown_choice
 from unified_ranker.prompts import PromptWriter
-from unified_ranker.strategies.base import Sampling, Strategy, Writers
+from unified_ranker.strategies.aggregate import Aggregate
+from unified_ranker.strategies.base import Sampling, Strategy, Writers, check_whole
+from unified_ranker.strategies.cascade import Cascade
 from unified_ranker.strategies.consistency import Consistency
 from unified_ranker.strategies.elimination import Elimination
+from unified_ranker.strategies.first_token import FirstToken
 from unified_ranker.strategies.one_shot import OneShot
+from unified_ranker.strategies.pointwise import Pointwise
+from unified_ranker.strategies.selection import Selection
+from unified_ranker.strategies.setwise import Setwise
 from unified_ranker.strategies.tournament import Tournament
+from unified_ranker.strategies.window import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +47,25 @@ METHODS: dict[str, Method] = {
         ("layout", "permute", "drop_per_step", "block", "survivors"),
         "eliminate the worst of blocks, round after round, for long lists",
     ),
+    "best_first": Method("selection", ("layout", "permute", "picks"), "pick the best candidate step by step"),
+    "setwise": Method(
+        "selection", ("sort", "set_size", "places", "ask"), "sort by asking for the best of sets (Rank-R1)"
+    ),
+    "window": Method(
+        "one_shot",
+        ("inner", "size", "step", "passes", "order", "pivot"),
+        "rank a window that slides over a long list (ReasonRank, RankGPT)",
+    ),
+    "pointwise": Method(
+        "pointwise", ("scale", "top_grade", "score"), "grade each candidate on its own (ERank, TFRank)"
+    ),
+    "first_token": Method("one_shot", ("ask",), "read the order from the first label's log-probabilities (FIRST)"),
+    "cascade": Method("one_shot", ("first", "then", "depth"), "rank the list one way, its top another (CoRanking)"),
+    "aggregate": Method("one_shot", ("of", "chains", "fusion"), "join the rankings of several ways to rank"),
 }
 
-#: Methods whose replies training teaches; the others ask the same questions of fewer candidates.
-TRAINED = ("iranker", "dranker")
+#: Methods whose replies training teaches; the others are made of the same questions.
+TRAINED = ("iranker", "dranker", "setwise", "pointwise")
 
 SAMPLING_OPTIONS = tuple(entry.name for entry in fields(Sampling))
 #: Options of every method that are no part of a strategy: they say how many of it run side by side.
@@ -109,9 +132,20 @@ def make_strategy(
 
 def _make(
     name: str, writer: PromptWriter, writers: Writers | None, sampling: Sampling, own: dict[str, Any]
-) -> Elimination | OneShot | Tournament:
+) -> Strategy:
+    if name in _JOINED:
+        return _JOINED[name](writers, sampling, own)
     if name == "dranker":
         return OneShot(writer=writer, sampling=sampling, **own)
+    if name == "best_first":
+        return Selection(writer=writer, sampling=sampling, **own)
+    if name == "pointwise":
+        return Pointwise(writer=writer, sampling=sampling, **own)
+    if name in ("setwise", "first_token"):
+        if own.get("ask") == "worst":
+            # The prompt of an elimination, read from its other end.
+            writer = _writer("elimination", writers, option="ask='worst'")
+        return (Setwise if name == "setwise" else FirstToken)(writer=writer, sampling=sampling, **own)
     if name == "tournament":
         rules = {key: value for key, value in own.items() if key in ("block", "survivors")}
         steps = {key: value for key, value in own.items() if key not in rules}
@@ -119,11 +153,62 @@ def _make(
     finish = own.get("finish")
     if finish is None:
         return Elimination(writer=writer, sampling=sampling, **own)
-    if writers is None:
-        raise OptionError(f"finish={finish!r}: this method's writer knows no other template")
-    if finish not in tuple(METHODS):
-        raise unknown_choice("finish", finish, METHODS)
-    template = method_named(finish).template
     # Those that are left are listed as the elimination left them: the order was drawn once.
-    last = _make(finish, writers(template), writers, replace(sampling, shuffle_seed=None), {})
+    last = _part("finish", finish, writers, replace(sampling, shuffle_seed=None))
     return Elimination(writer=writer, sampling=sampling, **{**own, "finish": last})
+
+
+def _writer(template: str, writers: Writers | None, *, option: str) -> PromptWriter:
+    if writers is None:
+        raise OptionError(f"{option}: this method's writer knows no other template")
+    return writers(template)
+
+
+def _part(option: str, given: Any, writers: Writers | None, sampling: Sampling) -> Strategy:
+    """Build a method that is part of another: a name, or a mapping of ``method`` and its options."""
+    if isinstance(given, str):
+        name, own = given, dict[str, Any]()
+    elif isinstance(given, Mapping) and isinstance(given.get("method"), str):
+        name, own = given["method"], {key: value for key, value in given.items() if key != "method"}
+    else:
+        raise OptionError(
+            f"{option}={given!r} must be the name of a method, or a mapping such as "
+            "{'method': 'dranker', 'permute': True}"
+        )
+    if name not in METHODS:
+        raise unknown_choice(option, name, METHODS)
+    writer = _writer(METHODS[name].template, writers, option=f"{option}={given!r}")
+    return make_strategy(name, writer=writer, writers=writers, **{**asdict(sampling), **own})
+
+
+def _window(writers: Writers | None, sampling: Sampling, own: dict[str, Any]) -> Strategy:
+    # The list is shuffled once, not each window of it.
+    inner = _part("inner", own.get("inner", "dranker"), writers, replace(sampling, shuffle_seed=None))
+    return Window(**{**own, "inner": inner}, shuffle_seed=sampling.shuffle_seed)
+
+
+def _cascade(writers: Writers | None, sampling: Sampling, own: dict[str, Any]) -> Strategy:
+    first = _part("first", own.get("first", "first_token"), writers, sampling)
+    then = _part("then", own.get("then", "iranker"), writers, replace(sampling, shuffle_seed=None))
+    return Cascade(**{**own, "first": first, "then": then})
+
+
+def _aggregate(writers: Writers | None, sampling: Sampling, own: dict[str, Any]) -> Strategy:
+    of, chains = own.get("of", ("iranker",)), own.get("chains", 1)
+    check_whole("chains", chains, least=1)
+    if isinstance(of, (str, Mapping)):
+        of = (of,)
+    if chains > 1 and not sampling.temperature > 0:
+        raise OptionError(f"chains={chains} at temperature=0 would be {chains} times the same; give temperature > 0")
+    seed = sampling.seed or 0
+    ways = [
+        _part("of", given, writers, replace(sampling, seed=seed + number) if chains > 1 else sampling)
+        for given in of
+        for number in range(chains)
+    ]
+    rest = {key: value for key, value in own.items() if key == "fusion"}
+    return Aggregate(of=tuple(ways), **rest)
+
+
+#: Methods that are made of others.
+_JOINED = {"window": _window, "cascade": _cascade, "aggregate": _aggregate}

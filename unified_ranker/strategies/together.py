@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from typing import TypeVar
 
 from unified_ranker.exchange import Completion, Request
-from unified_ranker.schema.types import Ranking
-from unified_ranker.strategies.base import Asking
+
+T = TypeVar("T")
 
 
-def together(asked: Sequence[Asking]) -> Generator[list[Request], list[Completion], list[Ranking]]:
-    """Run strategies side by side, and return their rankings in the same order.
+def together(
+    asked: Sequence[Generator[list[Request], list[Completion], T]],
+) -> Generator[list[Request], list[Completion], list[T]]:
+    """Run strategies, or parts of one, side by side, and return what they come to in the same order.
 
     Whoever is done leaves; the others go on.
     """
-    done: dict[int, Ranking] = {}
+    done: dict[int, T] = {}
     wanted: dict[int, list[Request]] = {}
 
     def advance(number: int, completions: list[Completion] | None) -> None:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from unified_ranker.backends.tokenizer import TokenizerTools
 from unified_ranker.errors import RecipeError
 from unified_ranker.prompts import Listed, PromptWriter
-from unified_ranker.schema.types import RankingExample
+from unified_ranker.schema.types import Candidate, RankingExample
+from unified_ranker.strategies.pointwise import Pointwise
+from unified_ranker.training.lists import whole_grade
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ def encode(
 
     Args:
         example: The example.
-        method: ``"iranker"`` (``append`` layout: worst first) or ``"dranker"`` (best first).
+        method: ``"iranker"`` (``append`` layout: worst first), ``"dranker"`` (best first) or ``"setwise"`` (the best
+            alone).
         writer: Writes the prompt.
         tools: The tokenizer.
         labels: Labels to draw from, each a single token.
@@ -88,8 +91,9 @@ def encode(
     template = writer.template
     separator = tools.spell(template.label_separator, after="") if template.label_separator else ()
     worst_first = method == "iranker"
-    form = "append" if worst_first else "direct"
-    length = (len(shown) - 1 if worst_first else len(shown)) * (1 + len(separator)) + 1
+    last = {"iranker": len(shown) - 1, "dranker": len(shown), "setwise": 1}[method]
+    form = {"iranker": "append", "dranker": "direct", "setwise": "rounds"}[method]
+    length = last * (1 + len(separator)) + 1
     written = writer.write(example, listed, form=form, room=length)
     prompt = tools.prompt_ids(written.messages)
     ids = {entry.label: _single(tools, entry.label) for entry in listed}
@@ -97,7 +101,6 @@ def encode(
     order = _order(example, listed, rng, worst_first=worst_first)
     tokens = list(prompt)
     steps, hard = [], []
-    last = len(order) - 1 if worst_first else len(order)
     for place, entry in enumerate(order[:last]):
         left = order[place:]
         grades = [example.grade(other.candidate.id) for other in left]
@@ -121,6 +124,54 @@ def encode(
         candidates=tuple((_only(prompt, ids[e.label], e.label), example.grade(e.candidate.id)) for e in listed)
         if tools.labels
         else (),
+        task=example.task,
+    )
+
+
+def encode_grade(
+    example: RankingExample,
+    candidate: Candidate,
+    *,
+    strategy: Pointwise,
+    tools: TokenizerTools,
+    labels: Sequence[str],
+    rng: random.Random,
+    end: int | None,
+) -> Encoded:
+    """Encode one candidate with its grade: ``"yes"`` for the upper half of a list's grades where that is the scale.
+
+    Args:
+        example: The example.
+        candidate: Who is graded.
+        strategy: Writes the prompt, and says what may be answered.
+        tools: The tokenizer.
+        labels: Labels to draw from, for templates that show one.
+        rng: Source of the label.
+        end: Token that ends the reply; None if the model has none.
+
+    Raises:
+        RecipeError: an answer is not a single token.
+    """
+    answers = strategy.answers
+    grade = whole_grade(example, candidate, top=len(answers) - 1)
+    listed = [Listed(rng.choice(list(labels)), candidate)]
+    alone = example.with_candidates((candidate,))
+    written = strategy.writer.write(
+        alone, listed, form=strategy.form, room=strategy.room(alone), values=strategy.values()
+    )
+    prompt = tools.prompt_ids(written.messages)
+    ids = tuple(_single(tools, answer) for answer in answers)
+    tokens = [*prompt, ids[grade]]
+    hard = []
+    if end is not None:
+        hard.append((len(tokens) - 1, end))
+        tokens.append(end)
+    return Encoded(
+        tokens=tuple(tokens),
+        prompt_length=len(prompt),
+        steps=(LabelStep(len(prompt) - 1, ids, (ids[grade],)),),
+        hard=tuple(hard),
+        candidates=(),
         task=example.task,
     )
 

@@ -19,7 +19,8 @@ class ModelPart:
     """Where the model starts.
 
     Attributes:
-        source: Folder or hub name of a checkpoint to go on from; empty to start a small model.
+        source: Folder or hub name of a checkpoint to go on from, or ``"embedded"`` for the model of the package; empty
+            to start a small model.
         architecture: Fields of :class:`~unified_ranker.training.start.Architecture`, for a model that starts here.
         embeddings: ``"minilm"`` or ``"random"`` word embeddings, for a model that starts here.
         dtype: Precision of training: ``"float32"`` or ``"bfloat16"``.
@@ -112,6 +113,9 @@ class Recipe:
         name: Its name.
         tasks: Weight of each task in the mixture.
         methods: Weight of each method.
+        subsets: Share of lists that are shown as a case, a random part of the list with one of its best candidates, as
+            later rounds of an elimination, sets and blocks show them.
+        top_grade: Highest grade of ``"pointwise"``; the best candidates of a list have it.
         model: Where the model starts.
         prompts: How lists are shown.
         words: Warming up word embeddings.
@@ -129,6 +133,8 @@ class Recipe:
     name: str
     tasks: Mapping[str, float]
     methods: Mapping[str, float] = field(default_factory=lambda: {"iranker": 1.0})
+    subsets: float = 0.0
+    top_grade: int = 4
     model: ModelPart = ModelPart()
     prompts: PromptPart = PromptPart()
     words: WordsPart = WordsPart()
@@ -204,6 +210,7 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
         ("validate_lists", recipe.validate_lists, 0),
         ("prompts.token_budget", recipe.prompts.token_budget, 1),
         ("words.passes", recipe.words.passes, 0),
+        ("top_grade", recipe.top_grade, 1),
     ):
         if value < least:
             raise RecipeError(f"{where}={value} must be ≥ {least}")
@@ -216,6 +223,8 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
             raise RecipeError(f"{where}={rate} must be > 0 and finite")
     if recipe.model.dtype not in ("float32", "bfloat16"):
         raise RecipeError(f"model.dtype={recipe.model.dtype!r} must be 'float32' or 'bfloat16'")
+    if not 0 <= recipe.subsets <= 1:
+        raise RecipeError(f"subsets={recipe.subsets} must be in [0, 1]")
     if not 0 <= recipe.average < 1:
         raise RecipeError(f"average={recipe.average} must be in [0, 1)")
     if recipe.model.embeddings not in ("minilm", "random"):

@@ -15,17 +15,21 @@ from torch import nn
 
 from unified_ranker.backends.tokenizer import TokenizerTools, load_tokenizer
 from unified_ranker.errors import RecipeError
-from unified_ranker.model_settings import ModelSettings, read_settings, write_settings
+from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings, write_settings
 from unified_ranker.prompts import PromptWriter, choose_labels, load_template
 from unified_ranker.schema.types import DOMAINS, RankingExample
+from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.registry import method_named
 from unified_ranker.tasks.build import read_split
-from unified_ranker.training.encode import Encoded, encode
-from unified_ranker.training.lists import training_lists
+from unified_ranker.training.encode import Encoded, encode, encode_grade
+from unified_ranker.training.lists import balanced, random_case, training_lists
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Architecture, make_model, minilm_embeddings
 from unified_ranker.training.tokenizer import LIST, label_names, make_tokenizer
 from unified_ranker.training.words import bags_of, readout_target, warm_up
+
+#: What a recipe calls the model of the package.
+EMBEDDED = "embedded"
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Sequences that are encoded together and sorted by length before batches are cut, so that little is padding.
@@ -75,7 +79,7 @@ class Trainer:
             style=recipe.prompts.style,
             token_budget=recipe.prompts.token_budget,
             labels=self.labels,
-            options={"layout": "append"},
+            options=_options(recipe),
         )
         self.writers = {
             (method, domain): PromptWriter(
@@ -98,15 +102,20 @@ class Trainer:
             return make_tokenizer(self.architecture.labels), names, self.architecture.context
         from transformers import AutoConfig
 
-        source = self.recipe.model.source
+        source = self._source
         context = int(AutoConfig.from_pretrained(source).max_position_embeddings)
         return load_tokenizer(source), read_settings(source).labels, context
+
+    @property
+    def _source(self) -> str:
+        source = self.recipe.model.source
+        return str(embedded_path()) if source == EMBEDDED else source
 
     def _start(self) -> Any:
         if self.architecture is None:
             from transformers import AutoModelForCausalLM
 
-            return AutoModelForCausalLM.from_pretrained(self.recipe.model.source, dtype=torch.float32)
+            return AutoModelForCausalLM.from_pretrained(self._source, dtype=torch.float32)
         # A run that goes on takes all weights from its checkpoint.
         fresh = not self._checkpoint.is_file()
         words = None
@@ -119,8 +128,12 @@ class Trainer:
     def _warm_words(self, words: torch.Tensor) -> torch.Tensor:
         assert self.architecture is not None
         mark = self.tokenizer.convert_tokens_to_ids(LIST)
+        # Bags hold what stands in a list, whatever is asked about it; a grade shows one candidate and has none.
+        method = next((name for name in self.recipe.methods if name != "pointwise"), "")
+        if not method:
+            raise RecipeError("words.passes needs a method that shows whole lists; set words.passes=0")
         lists = [
-            bags_of(self._encode(example, "iranker"), mark=mark, sharpness=self.recipe.loss.sharpness)
+            bags_of(self._encode(example, method), mark=mark, sharpness=self.recipe.loss.sharpness)
             for examples in self.train.values()
             for example in examples
         ]
@@ -136,6 +149,16 @@ class Trainer:
         )
 
     def _encode(self, example: RankingExample, method: str) -> Encoded:
+        if method == "pointwise":
+            return encode_grade(
+                example,
+                balanced(example, self.rng),
+                strategy=Pointwise(writer=self.writers[method, example.domain], top_grade=self.recipe.top_grade),
+                tools=self.tools,
+                labels=self.labels or ("A",),
+                rng=self.rng,
+                end=self.tokenizer.eos_token_id,
+            )
         return encode(
             example,
             method=method,
@@ -193,7 +216,11 @@ class Trainer:
         tasks, methods = self.recipe.tasks, self.recipe.methods
         task = self.rng.choices(list(self.train), [tasks[name] for name in self.train])[0]
         method = self.rng.choices(list(methods), list(methods.values()))[0]
-        return self._encode(self.rng.choice(self.train[task]), method)
+        example = self.rng.choice(self.train[task])
+        # A grade's list has no size; and runs without subsets draw the same numbers as ever.
+        if self.recipe.subsets and method != "pointwise" and self.rng.random() < self.recipe.subsets:
+            example = random_case(example, self.rng)
+        return self._encode(example, method)
 
     def loss(self, batch: list[Encoded]) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of a batch and its parts.
@@ -244,15 +271,18 @@ class Trainer:
             score = before_last[..., self.architecture.relevance].float() * scale
             losses, tops = [], []
             for row, entry in enumerate(batch):
+                if not entry.candidates:
+                    # A grade is given to one candidate alone.
+                    continue
                 places = [place for place, _ in entry.candidates]
                 grades = torch.tensor([grade for _, grade in entry.candidates], device=self.device)
                 soft_target = torch.tensor(readout_target(grades.tolist(), weights.sharpness), device=self.device)
                 line = score[row, places]
                 losses.append(-(soft_target * line.log_softmax(-1)).sum())
                 tops.append(float(grades[line.argmax()] == grades.max()))
-            readout = torch.stack(losses).mean()
+            readout = torch.stack(losses).mean() if losses else out.last_hidden_state.sum() * 0.0
             parts["readout"] = float(readout.detach())
-            parts["readout_top"] = sum(tops) / len(tops)
+            parts["readout_top"] = sum(tops) / max(1, len(tops))
             total = total + weights.readout * readout
         return total, parts
 
@@ -437,6 +467,11 @@ class Trainer:
         write_settings(folder, self.settings)
         (folder / "recipe.yaml").write_text(yaml.safe_dump(self.recipe.to_dict(), sort_keys=False), encoding="utf-8")
         return folder
+
+
+def _options(recipe: Recipe) -> dict[str, Any]:
+    main = max(recipe.methods, key=lambda name: recipe.methods[name])
+    return {"pointwise": {"top_grade": recipe.top_grade}, "setwise": {}}.get(main, {"layout": "append"})
 
 
 def _architecture(recipe: Recipe) -> Architecture:

@@ -11,7 +11,8 @@ is a label", and relevance.
   the start of the prompt, the more to the mark the more alike the two are, and notes the result as relevance.
 - *Layers between*: ordinary, for all that likeness does not tell.
 - *Last layer*: the answer attends to the labels, weighted by relevance, and copies label identity into the
-  prediction: one head puts all labels of the list forward, others hold back the relevant and push the irrelevant.
+  prediction: one head puts all labels of the list forward, others hold back the relevant and push the irrelevant
+  (or the other way round, for a model that names the best first).
 
 So the model begins as a bag-of-words matcher with a pointer, and all of it remains trainable. What is saved is a
 standard checkpoint.
@@ -60,6 +61,7 @@ class Architecture:
         intermediate_size: Width of the feed-forward layers.
         context: Most tokens of prompt and reply.
         labels: How many labels the tokenizer has.
+        first: Whom the first label of a reply names to begin with: ``"worst"`` (elimination) or ``"best"``.
         rope_theta: Base of the rotary wavelengths. Large, so that most dimensions turn too slowly to tell a list's
             positions
             apart: comparing meanings over a distance needs those.
@@ -71,11 +73,14 @@ class Architecture:
     intermediate_size: int = 512
     context: int = 8192
     labels: int = 100
+    first: str = "worst"
     rope_theta: float = 10_000_000.0
 
     def __post_init__(self) -> None:
         if self.layers < 3:
             raise RecipeError(f"model.layers={self.layers} must be ≥ 3: gathering, comparing and pointing layers")
+        if self.first not in ("worst", "best"):
+            raise RecipeError(f"model.first={self.first!r} must be 'worst' or 'best'")
         if self.labels < 1:
             raise RecipeError(f"model.labels={self.labels} must be ≥ 1")
         if self.heads < 1 or self.hidden_size % self.heads:
@@ -310,6 +315,7 @@ def _lay_out_pointing(attention: Any, architecture: Architecture) -> None:
     attention.k_proj.weight *= 0.02
     for head in range(architecture.heads):
         pull, copied = POINTER_HEADS[head % len(POINTER_HEADS)]
+        pull = pull if architecture.first == "worst" else -pull
         rows = slice(head * size, (head + 1) * size)
         attention.v_proj.weight[rows] = identity
         attention.o_proj.weight[:, rows] = copied * identity.T

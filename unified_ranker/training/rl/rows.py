@@ -24,6 +24,7 @@ from unified_ranker.schema.parquet import write_quietly
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.strategies.elimination import Elimination
 from unified_ranker.strategies.one_shot import OneShot
+from unified_ranker.training.lists import case_of
 from unified_ranker.training.rl.trainable import chat_of, shown
 
 #: Names under which verl finds the loops: ours, and its own for a single reply.
@@ -41,15 +42,10 @@ def shuffled(example: RankingExample, rng: random.Random) -> RankingExample:
 
 def cases_of(example: RankingExample, rng: random.Random) -> Iterator[RankingExample]:
     """Yield the cases of a list, k = 1 … the number of worse candidates."""
-    grades = {candidate.id: example.grade(candidate.id) for candidate in example.candidates}
-    best = max(grades.values())
-    winners = [c for c in example.candidates if grades[c.id] == best]
-    others = [c for c in example.candidates if grades[c.id] < best]
-    for k in range(1, len(others) + 1):
-        kept = {rng.choice(winners).id, *(c.id for c in rng.sample(others, k))}
-        drawn = tuple(c for c in example.candidates if c.id in kept)
-        case = replace(example, id=f"{example.id}#case-{k}", candidates=drawn)
-        yield shuffled(replace(case, relevance={c.id: grades[c.id] for c in drawn}), rng)
+    best = max(example.grade(candidate.id) for candidate in example.candidates)
+    worse = sum(example.grade(candidate.id) < best for candidate in example.candidates)
+    for k in range(1, worse + 1):
+        yield shuffled(replace(case_of(example, k, rng), id=f"{example.id}#case-{k}"), rng)
 
 
 def _stream(lists: Sequence[RankingExample], rng: random.Random, *, cases: bool) -> Iterator[RankingExample]:
