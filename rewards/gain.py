@@ -41,13 +41,14 @@ def attainable(grades: Sequence[float]) -> float:
     return sum(grade * discount(rank) for rank, grade in enumerate(sorted(grades, reverse=True), start=1))
 
 
-def worth(grades: Sequence[float], *, among: Sequence[float], measure: Measure) -> float:
+def worth(grades: Sequence[float], *, among: Sequence[float], measure: Measure, depth: int | None = None) -> float:
     """Return the measure of a ranking, in [0, 1].
 
     Args:
         grades: Grades in the order of the ranking, best place first; it may leave candidates out.
         among: Grades of all candidates of the list.
         measure: ``"ndcg"`` or ``"rr"``.
+        depth: Places that count, as in nDCG@10; None for all.
 
     Returns:
         1 where no order is better than another.
@@ -60,10 +61,12 @@ def worth(grades: Sequence[float], *, among: Sequence[float], measure: Measure) 
     best = max(among, default=0.0)
     if best <= min(among, default=0.0):
         return 1.0
+    shown = grades[:depth]
     if measure == "rr":
-        return next((1 / rank for rank, grade in enumerate(grades, start=1) if grade == best), 0.0)
+        return next((1 / rank for rank, grade in enumerate(shown, start=1) if grade == best), 0.0)
+    ideal = attainable(sorted(among, reverse=True)[:depth])
     # Sums of the same numbers in another order can differ in their last bit.
-    return min(1.0, sum(grade * discount(rank) for rank, grade in enumerate(grades, start=1)) / attainable(among))
+    return min(1.0, sum(grade * discount(rank) for rank, grade in enumerate(shown, start=1)) / ideal)
 
 
 def cost_of_removal(grade: float, *, in_play: Sequence[float], among: Sequence[float], measure: Measure) -> float:

@@ -15,9 +15,9 @@ lie between -2.25 and 1.
 from __future__ import annotations
 
 from unified_ranker.rewards.gain import Measure, check_measure, worth
+from unified_ranker.rewards.order import check_named
 from unified_ranker.rewards.reward import Order, Reward
 
-from unified_ranker.errors import DataError
 from unified_ranker.parsing import ParsedOrder
 from unified_ranker.schema.types import RankingExample
 
@@ -39,9 +39,8 @@ def permutation(example: RankingExample, step: Order, parsed: ParsedOrder, *, me
         OptionError: the measure is not known.
     """
     check_measure(measure)
+    check_named(example, step)
     ids = [candidate.id for candidate in example.candidates]
-    if len(set(step.named)) != len(step.named) or not set(step.named) <= set(ids):
-        raise DataError(f"example {example.id!r}: {step.named} must be different candidates of the list")
     if not step.named:
         return Reward.of(ranking=0.0, composition=-1.0, answer=NO_ANSWER, format=MALFORMED)
     among = [example.grade(name) for name in ids]

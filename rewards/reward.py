@@ -44,6 +44,36 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One comparison of a set, as its reward sees it.
+
+    Attributes:
+        in_play: Ids of the candidates of the set.
+        chosen: Id of the candidate that the reply itself named; None where the reply failed, whoever won in its place.
+    """
+
+    in_play: tuple[str, ...]
+    chosen: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Grading:
+    """The grade of one candidate, as its reward sees it.
+
+    Attributes:
+        candidate: Id of the candidate.
+        grade: Its grade, from 0 to ``top``; None where the reply failed.
+        top: The highest grade.
+        grades: The grades of all candidates of the list that were graded, this one among them.
+    """
+
+    candidate: str
+    grade: int | None
+    top: int
+    grades: Mapping[str, int | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """A whole ranking, as its reward sees it.
 

@@ -6,11 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from unified_ranker.rewards.elimination import binary, graded
+from unified_ranker.rewards.erank import erank
 from unified_ranker.rewards.gain import Measure, check_measure
+from unified_ranker.rewards.gr2 import gr2
 from unified_ranker.rewards.permutation import permutation
-from unified_ranker.rewards.reward import Order, Removal, Reward
+from unified_ranker.rewards.rank_r1 import rank_r1
+from unified_ranker.rewards.rarl import rarl
+from unified_ranker.rewards.rearank import rearank
+from unified_ranker.rewards.reasonrank import reasonrank
+from unified_ranker.rewards.reward import Choice, Grading, Order, Removal, Reward
+from unified_ranker.rewards.tfrank import tfrank, tfrank_list
 
-from unified_ranker.errors import OptionError, unknown_choice
+from unified_ranker.errors import DataError, OptionError, unknown_choice
 from unified_ranker.parsing import ParsedLabel, ParsedOrder
 from unified_ranker.schema.types import Ranking, RankingExample, Step
 
@@ -18,7 +25,21 @@ from unified_ranker.schema.types import Ranking, RankingExample, Step
 Parse = Callable[[str, Sequence[str]], ParsedLabel | ParsedOrder]
 
 #: Names of rewards, and the method that each is for.
-REWARDS = {"binary": "iranker", "graded": "iranker", "permutation": "dranker"}
+REWARDS = {
+    "binary": "iranker",
+    "graded": "iranker",
+    "permutation": "dranker",
+    "reasonrank": "dranker",
+    "rearank": "dranker",
+    "gr2": "dranker",
+    "rank_r1": "setwise",
+    "erank": "pointwise",
+    "tfrank": "pointwise",
+    "tfrank_list": "pointwise",
+    "rarl": "pointwise",
+}
+_OF_ORDERS = {"reasonrank": reasonrank, "rearank": rearank, "gr2": gr2}
+_OF_GRADES = {"erank": erank, "tfrank": tfrank, "tfrank_list": tfrank_list, "rarl": rarl}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +48,8 @@ class Scorer:
 
     Attributes:
         reward: A name of :data:`REWARDS`.
-        measure: What ``graded`` and ``permutation`` go by, ``"ndcg"`` or ``"rr"``; ``binary`` has no use for it.
+        measure: What ``graded`` and ``permutation`` go by, ``"ndcg"`` or ``"rr"``; the others have no use for it.
+        answers: What a pointwise reply may say, the lowest grade first; empty for the other methods.
 
     Raises:
         OptionError: the reward or the measure is not known.
@@ -35,6 +57,7 @@ class Scorer:
 
     reward: str
     measure: Measure = "ndcg"
+    answers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.reward not in REWARDS:
@@ -54,10 +77,23 @@ class Scorer:
             )
 
     def step(self, example: RankingExample, step: Step, parsed: ParsedLabel | ParsedOrder) -> Reward:
-        """Return the reward of one step, whose ``labels`` say who stood under which label."""
+        """Return the reward of one step, whose ``labels`` say who stood under which label.
+
+        Raises:
+            DataError: the reward is one of grades, which are judged by all of a list: see :meth:`ranking`.
+        """
+        if self.reward in _OF_GRADES:
+            raise DataError(
+                f"reward={self.reward!r} judges a grade by those of the whole list; score the ranking instead"
+            )
         if isinstance(parsed, ParsedOrder):
             named = tuple(step.labels[name] for name in parsed.order[: parsed.named])
+            if self.reward in _OF_ORDERS:
+                return _OF_ORDERS[self.reward](example, Order(named), parsed)
             return permutation(example, Order(named), parsed, measure=self.measure)
+        if self.reward == "rank_r1":
+            chosen = step.labels[parsed.label] if parsed.label else None
+            return rank_r1(example, Choice(tuple(step.labels.values()), chosen), parsed)
         removal = Removal(tuple(step.labels.values()), step.labels[parsed.label] if parsed.label else None)
         if self.reward == "binary":
             return binary(example, removal, parsed)
@@ -65,4 +101,22 @@ class Scorer:
 
     def ranking(self, parse: Parse, example: RankingExample, ranking: Ranking) -> list[Reward]:
         """Return the reward of each step of a ranking, read by the strategy's own parser."""
+        if self.reward in _OF_GRADES:
+            return self._graded(parse, example, ranking)
         return [self.step(example, step, parse(step.reply, tuple(step.labels))) for step in ranking.steps]
+
+    def _graded(self, parse: Parse, example: RankingExample, ranking: Ranking) -> list[Reward]:
+        read: list[ParsedLabel] = []
+        for step in ranking.steps:
+            parsed = parse(step.reply, self.answers)
+            if not isinstance(parsed, ParsedLabel):
+                raise DataError(f"reward={self.reward!r} is for single grades, and the reply was read as an order")
+            read.append(parsed)
+        grades = {
+            step.chosen[0]: None if parsed.label is None else self.answers.index(parsed.label)
+            for step, parsed in zip(ranking.steps, read, strict=True)
+        }
+        return [
+            _OF_GRADES[self.reward](example, Grading(name, grade, len(self.answers) - 1, grades), parsed)
+            for (name, grade), parsed in zip(grades.items(), read, strict=True)
+        ]

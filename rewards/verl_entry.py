@@ -16,7 +16,7 @@ from typing import Any
 from unified_ranker.rewards.reward import Reward
 from unified_ranker.rewards.score import REWARDS, Scorer
 
-from unified_ranker.errors import DataError
+from unified_ranker.errors import DataError, OptionError
 from unified_ranker.parsing import opening, parse_label, parse_order
 from unified_ranker.schema.types import Candidate, RankingExample, Step
 
@@ -141,6 +141,11 @@ def _score(reply: str, truth: Mapping[str, Any]) -> Reward:
     )
     scorer = Scorer(str(truth["reward"]), truth["measure"])
     step = Step(index=0, reply=reply, outcome="ok", labels=dict(zip(labels, ids, strict=True)))
+    if REWARDS[scorer.reward] == "pointwise":
+        raise OptionError(
+            f"reward={scorer.reward!r} judges a grade by those of the whole list, which verl's own loop does not know; "
+            "rows of the agent loop of this package carry it"
+        )
     if REWARDS[scorer.reward] == "dranker":
         order = parse_order(reply, labels, reasoning=bool(truth["reasoning"]), joined=bool(truth["joined"]))
         return scorer.step(example, step, order)

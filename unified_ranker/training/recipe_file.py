@@ -25,6 +25,9 @@ def read_recipe(
 ) -> dict[str, Any]:
     """Read a recipe of a package, or a file, and apply overrides.
 
+    A recipe that names another as its ``base`` holds what differs: its fields replace those of the base, and the parts
+    named by ``whole`` are laid over the base's.
+
     Args:
         name: A name of :func:`names_in`, or the path of a ``.yaml`` file.
         overrides: ``key=value`` with dots for parts, such as ``optimizer.learning_rate=1e-4``.
@@ -53,9 +56,25 @@ def read_recipe(
         raise RecipeError(f"recipe {name!s}: not YAML: {error}") from error
     if not isinstance(record, dict):
         raise RecipeError(f"recipe {name!s}: expected a mapping")
+    record = _on_base(record, name, package=package, whole=whole)
     for override in overrides:
         _override(record, override, whole)
     return record
+
+
+def _on_base(record: dict[str, Any], name: str | Path, *, package: str, whole: Sequence[str]) -> dict[str, Any]:
+    base = record.pop("base", None)
+    if base is None:
+        return record
+    if not isinstance(base, str) or base == str(name):
+        raise RecipeError(f"recipe {name!s}: base={base!r} must be the name or file of another recipe")
+    if base.endswith((".yaml", ".yml")) and not Path(base).is_absolute():
+        base = str(Path(name).parent / base)
+    found = read_recipe(base, package=package, whole=whole)
+    for key, value in record.items():
+        laid_over = key in whole and isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = {**found[key], **value} if laid_over else value
+    return found
 
 
 def _override(record: dict[str, Any], override: str, whole: Sequence[str]) -> None:

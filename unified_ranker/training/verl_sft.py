@@ -18,12 +18,13 @@ from unified_ranker.errors import OptionError, RecipeError
 from unified_ranker.schema.parquet import write_quietly
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.strategies.elimination import Elimination
-from unified_ranker.strategies.one_shot import OneShot
+from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.registry import TRAINED
+from unified_ranker.strategies.setwise import Setwise
 from unified_ranker.tasks.registry import task_named
-from unified_ranker.training.lists import training_lists
+from unified_ranker.training.lists import balanced, training_lists, whole_grade
 from unified_ranker.training.recipe_file import build
-from unified_ranker.training.rl.trainable import chat_of, shown, strategies_by_domain
+from unified_ranker.training.rl.trainable import Trainable, chat_of, shown, strategies_by_domain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +107,24 @@ def parse(record: Mapping[str, Any]) -> VerlSFTRecipe:
     return recipe
 
 
-def conversation(example: RankingExample, strategy: Elimination | OneShot, rng: random.Random) -> list[dict[str, str]]:
-    """Return the prompt of a list and a right reply to it: worst first or best first, equals in random order."""
+def conversation(example: RankingExample, strategy: Trainable, rng: random.Random) -> list[dict[str, str]]:
+    """Return a prompt of a list and a right reply to it.
+
+    Worst first (``iranker``), best first (``dranker``) or the best alone (``setwise``), equals in random order; or the
+    grade of a random candidate (``pointwise``).
+    """
+    if isinstance(strategy, Pointwise):
+        candidate = balanced(example, rng)
+        _, written = shown(example.with_candidates((candidate,)), strategy)
+        grade = whole_grade(example, candidate, top=len(strategy.answers) - 1)
+        return [*chat_of(written), {"role": "assistant", "content": strategy.answers[grade]}]
     listed, written = shown(example, strategy)
     sign = 1 if isinstance(strategy, Elimination) else -1
     order = sorted(listed, key=lambda entry: (sign * example.grade(entry.candidate.id), rng.random()))
     if isinstance(strategy, Elimination):
         order = order[:-1]
+    if isinstance(strategy, Setwise):
+        order = order[:1]
     reply = strategy.writer.template.label_separator.join(entry.label for entry in order)
     return [*chat_of(written), {"role": "assistant", "content": reply}]
 

@@ -29,7 +29,9 @@ from unified_ranker.rewards.gain import worth
 from unified_ranker.rewards.score import Scorer
 from unified_ranker.schema.jsonl import example_from_dict
 from unified_ranker.schema.types import RankingExample
+from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.training.rl.credit import TRAILER, reward_tensor
+from unified_ranker.training.rl.mutation import Mutation
 from unified_ranker.training.rl.play import Episode, Segment, Tokens, play
 from unified_ranker.training.rl.trainable import strategies_by_domain
 
@@ -59,6 +61,7 @@ class _Setting:
 
     tools: TokenizerTools
     strategies: Mapping[str, Any]
+    mutation: Mutation
     scorer: Scorer
     ends: frozenset[int]
     pad: int
@@ -78,10 +81,14 @@ def _setting(tokenizer: Any, spec: str) -> _Setting:
         options=given["options"],
     )
     eos = tokenizer.eos_token_id
+    first = next(iter(strategies.values()))
+    answers = first.answers if isinstance(first, Pointwise) else ()
+    mutation = Mutation(given["mutation"], group=given["group"], seed=given["seed"], answers=answers)
     return _Setting(
         tools,
         strategies,
-        Scorer(given["reward"], given["measure"]),
+        mutation,
+        Scorer(given["reward"], given["measure"], answers),
         frozenset() if eos is None else frozenset({int(eos)}),
         tools.pad_id,
     )
@@ -111,6 +118,8 @@ class RankingLoop(AgentLoopBase):  # type: ignore[misc]  # verl carries no types
         example = example_from_dict(json.loads(row["extra_info"]["example"]), where="verl row")
         strategy = setting.strategies[example.domain]
         spans: list[dict[str, Any]] = []
+        session = int(row.get("session_id", 0))
+        mutated = setting.mutation.holds(session)
 
         async def ask(prompt: list[int], request: Request) -> Tokens:
             out = await self.server_manager.generate(
@@ -121,6 +130,8 @@ class RankingLoop(AgentLoopBase):  # type: ignore[misc]  # verl carries no types
             spans.append(out.extra_fields)
             if not out.token_ids:
                 raise BackendError(f"example {example.id!r}: the engine gave nothing back ({out.stop_reason})")
+            if mutated:
+                return setting.mutation.apply(example, strategy, prompt, tuple(out.token_ids), setting.tools, session)
             return Tokens(tuple(out.token_ids), tuple(out.log_probs or ()), cut=out.stop_reason == "length")
 
         episode = await play(
@@ -138,7 +149,6 @@ class RankingLoop(AgentLoopBase):  # type: ignore[misc]  # verl carries no types
                 extra[name] = pick(steps)
         report = report_of(example, episode)
         total = sum(turn.reward.total for turn in episode.turns)
-        session = int(row.get("session_id", 0))
         return [self._output(segment, extra, report, total, session) for segment in episode.segments]
 
     def _output(

@@ -11,7 +11,7 @@ from unified_ranker.errors import RecipeError, missing_extra
 from unified_ranker.training.rl.cpu_platform import ENVIRONMENT
 from unified_ranker.training.rl.credit import TRAILER
 from unified_ranker.training.rl.recipe import RLRecipe
-from unified_ranker.training.rl.shared_prompt import FROZEN, LABELS
+from unified_ranker.training.rl.shared_prompt import ANSWERS, FROZEN, LABELS
 
 PERMUTE = "unified_ranker.backends.permute_logits:PermuteLogits"
 
@@ -26,6 +26,7 @@ def settings(
     prompt_tokens: int,
     response_tokens: int,
     label_tokens: Sequence[int] = (),
+    answer_tokens: Sequence[int] = (),
     ray_address: str | None = None,
 ) -> dict[str, Any]:
     """Return the settings of verl that a recipe stands for, by full name; those under ``verl`` come last.
@@ -37,6 +38,7 @@ def settings(
         prompt_tokens: Longest prompt of the rows.
         response_tokens: Longest response of the rows.
         label_tokens: Tokens of all labels, where replies are restricted to them and each is a single token.
+        answer_tokens: Likewise of all grades.
         ray_address: Address of a Ray cluster to join; None to start one here.
     """
     length = prompt_tokens + response_tokens + TRAILER
@@ -90,7 +92,9 @@ def settings(
     }
     if recipe.options.get("permute"):
         found["+actor_rollout_ref.rollout.engine_kwargs.vllm.logits_processors"] = [PERMUTE]
-    if recipe.restricted and label_tokens and recipe.platform == "cpu":
+    if recipe.restricted and answer_tokens and recipe.platform == "cpu":
+        found[f"+actor_rollout_ref.model.override_config.{ANSWERS}"] = list(answer_tokens)
+    elif recipe.restricted and label_tokens and recipe.platform == "cpu":
         # The actor's probabilities are those among the free labels, as the engine's are after its restriction.
         found[f"+actor_rollout_ref.model.override_config.{LABELS}"] = list(label_tokens)
         found[f"+actor_rollout_ref.model.override_config.{FROZEN}"] = recipe.frozen_labels

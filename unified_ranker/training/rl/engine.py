@@ -6,7 +6,8 @@ what goes into the model and what is read off it, see :mod:`~unified_ranker.trai
 optimizer, checkpoints and weight sync are verl's.
 
 Where replies are restricted to labels, so are its probabilities: ``model.override_config.ranking_labels`` holds the
-labels' tokens, and a label's probability is that among the labels which are still free. verl's engine would take it
+labels' tokens, and a label's probability is that among the labels which are still free (or
+``ranking_answers`` those of grades, which are always free). verl's engine would take it
 among the whole vocabulary, so that much of each update would go into words which can never be drawn. Without the
 setting it gives the log-probabilities of verl's engine (tested).
 """
@@ -22,7 +23,7 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
 from unified_ranker.errors import RecipeError
-from unified_ranker.training.rl.shared_prompt import FROZEN, LABELS, Packed, pack
+from unified_ranker.training.rl.shared_prompt import ANSWERS, FROZEN, LABELS, Packed, pack
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")
@@ -39,7 +40,10 @@ class SharedPromptEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl ca
                 "actor_rollout_ref.model.override_config.attn_implementation as it is"
             )
         self._labels: list[int] = list(getattr(module.config, LABELS, None) or [])
+        self._answers: list[int] = list(getattr(module.config, ANSWERS, None) or [])
         frozen = bool(getattr(module.config, FROZEN, False))
+        if self._answers:
+            _narrow(module.get_output_embeddings(), self._answers, frozen=False)
         if self._labels:
             _narrow(module.get_output_embeddings(), self._labels, frozen=frozen)
         if self._labels and frozen:
@@ -58,7 +62,7 @@ class SharedPromptEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl ca
         # What stands behind the model's last token is padding, or of the strategy.
         lengths = [int(mask.nonzero()[-1]) + 1 if mask.any() else 0 for mask in masks]
         pad = tensordict_utils.get_non_tensor_data(data=micro_batch, key="pad_token_id", default=0)
-        packed = pack(prompts, responses, lengths, pad=pad, labels=self._labels)
+        packed = pack(prompts, responses, lengths, pad=pad, labels=self._labels, answers=self._answers)
         temperature = micro_batch["temperature"]
         scale = float(temperature) if not isinstance(temperature, torch.Tensor) else float(temperature.reshape(-1)[0])
         inputs = {
@@ -84,7 +88,7 @@ class SharedPromptEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl ca
         if packed.free is not None:
             # A finite stand-in for minus infinity, whose product with probability 0 is a number.
             logits = logits.masked_fill(~packed.free, -1e9)
-            column = {label: place for place, label in enumerate(self._labels)}
+            column = {label: place for place, label in enumerate(self._labels or self._answers)}
             # Tokens that the strategy put in are no labels; they are masked out of the loss, and any column does.
             targets = torch.tensor([column.get(token, 0) for token in targets.tolist()])
         logprobs = logits.log_softmax(-1)

@@ -8,6 +8,7 @@ the model follows exactly what the model saw when it wrote it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -112,7 +113,8 @@ async def play(
     """Play one list.
 
     Args:
-        strategy: The ranking method; one request at a time.
+        strategy: The ranking method. Several requests at once (the candidates of a pointwise list, subtrees of a heap)
+            are sequences of their own.
         example: The list.
         reader: The tokenizer.
         ask: The engine.
@@ -120,7 +122,7 @@ async def play(
         ends: Tokens that end a reply; they are trained on, but no part of the reply's text.
 
     Raises:
-        DataError: the strategy asked for several replies at once or again, or the rewards do not fit its steps.
+        DataError: the strategy asked again for a step, or the rewards do not fit its steps.
     """
     asking = strategy.rank(example)
     segments: list[Segment] = []
@@ -129,30 +131,32 @@ async def play(
     try:
         wanted = next(asking)
         while True:
-            if len(wanted) != 1:
-                raise DataError(f"example {example.id!r}: {len(wanted)} requests at once cannot be one sequence")
-            (request,) = wanted
-            prompt = reader.prompt_ids(request.messages, request.reply_prefix)
-            segment = _continued(segments, prompt)
-            tokens = await ask(prompt, request)
-            if not tokens.ids or len(tokens.logprobs) not in (0, len(tokens.ids)):
-                raise DataError(
-                    f"example {example.id!r}: the engine wrote {len(tokens.ids)} tokens with {len(tokens.logprobs)} "
-                    "log-probabilities"
+            prompts = [reader.prompt_ids(request.messages, request.reply_prefix) for request in wanted]
+            # What is asked at the same time cannot be one sequence.
+            places = [_continued(segments, prompt, apart=len(wanted) > 1) for prompt in prompts]
+            written = await asyncio.gather(*(ask(p, request) for p, request in zip(prompts, wanted, strict=True)))
+            completions = []
+            for request, prompt, segment, tokens in zip(wanted, prompts, places, written, strict=True):
+                if not tokens.ids or len(tokens.logprobs) not in (0, len(tokens.ids)):
+                    raise DataError(
+                        f"example {example.id!r}: the engine wrote {len(tokens.ids)} tokens with "
+                        f"{len(tokens.logprobs)} log-probabilities"
+                    )
+                start = len(segment.response)
+                segment.response += tokens.ids
+                segment.mask += [1] * len(tokens.ids)
+                segment.logprobs += tokens.logprobs or [0.0] * len(tokens.ids)
+                asked.append((segment, start, request))
+                said = tokens.ids[:-1] if tokens.ids[-1] in ends else tokens.ids
+                completions.append(
+                    Completion(
+                        text=reader.decode(said),
+                        prompt_tokens=len(prompt),
+                        generated_tokens=len(tokens.ids),
+                        finish_reason="length" if tokens.cut else "stop",
+                    )
                 )
-            start = len(segment.response)
-            segment.response += tokens.ids
-            segment.mask += [1] * len(tokens.ids)
-            segment.logprobs += tokens.logprobs or [0.0] * len(tokens.ids)
-            asked.append((segment, start, request))
-            written = tokens.ids[:-1] if tokens.ids and tokens.ids[-1] in ends else tokens.ids
-            completion = Completion(
-                text=reader.decode(written),
-                prompt_tokens=len(prompt),
-                generated_tokens=len(tokens.ids),
-                finish_reason="length" if tokens.cut else "stop",
-            )
-            wanted = asking.send([completion])
+            wanted = asking.send(completions)
     except StopIteration as stop:
         ranking: Ranking = stop.value
     _divide(asked, example, ranking)
@@ -165,9 +169,9 @@ async def play(
     return episode
 
 
-def _continued(segments: list[Segment], prompt: list[int]) -> Segment:
+def _continued(segments: list[Segment], prompt: list[int], *, apart: bool) -> Segment:
     """Return the segment that a prompt goes on with: the last one where it extends it, else a new one."""
-    if segments:
+    if segments and not apart:
         last = segments[-1]
         known = [*last.prompt, *last.response]
         if prompt[: len(known)] == known:

@@ -20,7 +20,9 @@ from unified_ranker.rewards.score import Scorer
 from unified_ranker.schema.types import RankingExample, Usage
 from unified_ranker.strategies.elimination import LABEL_TOKENS, Elimination
 from unified_ranker.strategies.one_shot import OneShot
+from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.registry import method_named
+from unified_ranker.strategies.setwise import Setwise
 from unified_ranker.tasks.build import read_split
 from unified_ranker.training.lists import training_lists
 from unified_ranker.training.rl.config import settings
@@ -34,7 +36,7 @@ from unified_ranker.training.rl.rows import (
     training_examples,
     write_rows,
 )
-from unified_ranker.training.rl.trainable import shown, strategies_by_domain
+from unified_ranker.training.rl.trainable import Trainable, shown, strategies_by_domain
 
 # What Ray, verl's actors and vLLM took beside the weights, measured on a machine with two cores.
 BASE_BYTES = 7_000_000_000
@@ -123,9 +125,11 @@ class Setting:
         self.tokenizer, context = _tokenizer(self.source)
         self.style = recipe.style or own.style
         self.token_budget = recipe.token_budget or own.token_budget or context
-        self.scorer = Scorer(recipe.reward, recipe.measure)  # type: ignore[arg-type]  # checked with the recipe
         self.tools = TokenizerTools(self.tokenizer, context_tokens=context, labels=own.labels)
         self.strategies = self._strategies()
+        first = next(iter(self.strategies.values()))
+        self.answers = first.answers if isinstance(first, Pointwise) else ()
+        self.scorer = Scorer(recipe.reward, recipe.measure, self.answers)  # type: ignore[arg-type]  # checked before
         # A case is the first step of its list, whose prompt needs room for that step alone.
         self.cases = self._strategies(max_steps=1) if recipe.form == "cases" else self.strategies
         self.ranker = ModelSettings(
@@ -136,7 +140,7 @@ class Setting:
             options=dict(recipe.options),
         )
 
-    def _strategies(self, **more: Any) -> dict[str, Elimination | OneShot]:
+    def _strategies(self, **more: Any) -> dict[str, Trainable]:
         return strategies_by_domain(
             self.recipe.method,
             style=self.style,
@@ -145,7 +149,7 @@ class Setting:
             options={**self.recipe.options, **more},
         )
 
-    def _strategy(self, domain: str, loop: str) -> Elimination | OneShot:
+    def _strategy(self, domain: str, loop: str) -> Trainable:
         return (self.strategies if loop == RANKING_LOOP else self.cases)[domain]
 
     def spec(self, **more: Any) -> dict[str, Any]:
@@ -160,7 +164,15 @@ class Setting:
             "labels": list(self.tools.labels),
             "reward": self.scorer.reward,
             "measure": self.scorer.measure,
+            "group": self.recipe.group,
+            "mutation": self.recipe.mutation,
+            "seed": self.recipe.seed,
         }
+
+    def answer_tokens(self) -> list[int]:
+        """Return the tokens of all grades, where each is a single token."""
+        spelled = [self.tools.spell(answer, after="") for answer in self.answers]
+        return [tokens[0] for tokens in spelled] if all(len(tokens) == 1 for tokens in spelled) else []
 
     def row(self, example: RankingExample, *, index: int, split: str, loop: str) -> dict[str, Any]:
         """Return one row."""
@@ -183,11 +195,15 @@ class Setting:
             prompts, responses = max(prompts, prompt), max(responses, response)
         return prompts, responses
 
-    def _bounds(self, prompt: int, example: RankingExample, strategy: Elimination | OneShot) -> tuple[int, int]:
+    def _bounds(self, prompt: int, example: RankingExample, strategy: Trainable) -> tuple[int, int]:
         room = strategy.room(example)
-        if isinstance(strategy, OneShot) or strategy.permute:
+        if isinstance(strategy, Pointwise):
+            alone = [example.with_candidates((candidate,)) for candidate in example.candidates]
+            sizes = [self.tools.count_prompt(shown(entry, strategy)[1].messages) for entry in alone]
+            return max(sizes), room
+        if isinstance(strategy, OneShot) or (isinstance(strategy, Elimination) and strategy.permute):
             return prompt, room
-        if strategy.layout == "rounds":
+        if isinstance(strategy, Setwise) or not isinstance(strategy, Elimination) or strategy.layout == "rounds":
             # Where texts had to be cut, a later round, of fewer candidates, may show more of each.
             _, written = shown(example, strategy)
             whole = written.cut == Usage()
@@ -253,6 +269,7 @@ def prepare(recipe: RLRecipe, *, data: Path, run: Path, ray_address: str | None 
         prompt_tokens=prompt,
         response_tokens=response,
         label_tokens=[setting.tools.spell(name, after="")[0] for name in setting.tools.labels],
+        answer_tokens=setting.answer_tokens(),
         ray_address=ray_address,
     )
     return Prepared(setting.source, setting.ranker, found)

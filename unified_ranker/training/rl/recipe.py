@@ -31,13 +31,15 @@ class RLRecipe:
         tasks: Share of each task among the rows.
         model: Folder or hub name of the start; ``"embedded"`` for the model that comes with the package.
         platform: ``"gpu"``, or ``"cpu"`` for a machine without an accelerator.
-        method: ``"iranker"`` or ``"dranker"``.
+        method: ``"iranker"``, ``"dranker"``, ``"setwise"`` or ``"pointwise"``.
         options: Options of the method and of its sampling, such as ``{"layout": "append"}``; how replies are drawn in
             training is verl's affair.
         style: Style of the prompts; empty for the model's own (``ranker.json``).
         token_budget: Most tokens of prompt and reply; 0 for the model's own.
         reward: A name of :data:`~unified_ranker.rewards.score.REWARDS`.
         measure: What ``graded`` and ``permutation`` go by: ``"ndcg"`` or ``"rr"``.
+        mutation: Share of a group's rollouts whose grade is a variant of the reference (RARL, arXiv 2601.20585), so
+            that a group of equals has something to learn from; for ``"pointwise"``.
         form: ``"episodes"`` (whole lists, on-policy) or ``"cases"`` (the published construction).
         frozen_labels: Keep the embeddings of labels as they are, on a CPU; for models that start here, whose labels are
             laid out.
@@ -66,6 +68,7 @@ class RLRecipe:
     token_budget: int = 0
     reward: str = "binary"
     measure: str = "ndcg"
+    mutation: float = 0.0
     form: str = "episodes"
     frozen_labels: bool = False
     order: str = "mixed"
@@ -199,6 +202,19 @@ def _check_combinations(recipe: RLRecipe) -> None:
     if recipe.options.get("guided"):
         raise RecipeError(
             "options.guided: rollouts are not held to a pattern; use options.permute=true, or leave it out"
+        )
+    if recipe.method == "pointwise" and recipe.options.get("score", "expectation") != "grade":
+        raise RecipeError("method='pointwise': a rollout is one grade a candidate; set options.score='grade'")
+    if recipe.options.get("ask") == "worst":
+        raise RecipeError("options.ask='worst' reads log-probabilities, which are not drawn; leave it out")
+    if not 0 <= recipe.mutation < 1:
+        raise RecipeError(f"mutation={recipe.mutation} must be in [0, 1)")
+    if recipe.mutation and recipe.method != "pointwise":
+        raise RecipeError(f"mutation={recipe.mutation} changes grades; method={recipe.method!r} has none")
+    if recipe.mutation and recipe.verl.get("algorithm.rollout_correction.bypass_mode"):
+        raise RecipeError(
+            f"mutation={recipe.mutation}: the rollout has no probabilities of what it did not write; set "
+            "verl.algorithm.rollout_correction.bypass_mode=false"
         )
     for name in ("drop_per_step", "finish", "shuffles"):
         if name in recipe.options:

@@ -23,9 +23,8 @@ from unified_ranker.schema.jsonl import example_to_dict
 from unified_ranker.schema.parquet import write_quietly
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.strategies.elimination import Elimination
-from unified_ranker.strategies.one_shot import OneShot
 from unified_ranker.training.lists import case_of
-from unified_ranker.training.rl.trainable import chat_of, shown
+from unified_ranker.training.rl.trainable import Trainable, chat_of, shown
 
 #: Names under which verl finds the loops: ours, and its own for a single reply.
 RANKING_LOOP = "unified_ranker"
@@ -98,7 +97,7 @@ def row_of(
     *,
     index: int,
     split: str,
-    strategy: Elimination | OneShot,
+    strategy: Trainable,
     scorer: Scorer,
     loop: str,
 ) -> dict[str, Any]:

@@ -20,6 +20,8 @@ import torch
 LABELS = "ranking_labels"
 #: Name of the model setting that keeps their embeddings as they are.
 FROZEN = "ranking_frozen_labels"
+#: Name of the model setting that holds the tokens of all answers, where replies are restricted to grades.
+ANSWERS = "ranking_answers"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def pack(
     *,
     pad: int,
     labels: Sequence[int] = (),
+    answers: Sequence[int] = (),
 ) -> Packed:
     """Lay out sequences that share prompts.
 
@@ -68,6 +71,7 @@ def pack(
         pad: A token for padding.
         labels: Where replies hold labels only, the tokens of all labels. Free at a place are those that stand in the
             prompt and not yet in the response.
+        answers: Where replies hold grades only, the tokens of all grades, each of which is always free.
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     for row, prompt in enumerate(prompts):
@@ -98,6 +102,8 @@ def pack(
                 if labels:
                     free.append([label in listed and label not in taken for label in labels])
                     taken.add(token)
+                elif answers:
+                    free.append([True] * len(answers))
                 source = size - 1 if place == 0 else begin + place - 1
                 wanted.append((group, source, token, offsets[row] + size + place - 1))
         lines.append((ids, positions, owners))
@@ -118,7 +124,7 @@ def pack(
         kept=kept,
         rows=torch.tensor([group for group, *_ in wanted], dtype=torch.long),
         places=torch.tensor([kept - width + shift[group] + source for group, source, *_ in wanted], dtype=torch.long),
-        free=torch.tensor(free, dtype=torch.bool).reshape(-1, len(labels)) if labels else None,
+        free=torch.tensor(free, dtype=torch.bool).reshape(-1, len(labels or answers)) if labels or answers else None,
         targets=torch.tensor([token for _, _, token, _ in wanted], dtype=torch.long),
         flat=torch.tensor([index for *_, index in wanted], dtype=torch.long),
     )

@@ -1,0 +1,44 @@
+"""What the rewards of single grades share."""
+
+from __future__ import annotations
+
+from unified_ranker.rewards.reward import Grading
+
+from unified_ranker.errors import DataError
+from unified_ranker.parsing import ParsedLabel
+from unified_ranker.schema.types import RankingExample
+
+NO_GRADE = -1.0
+MALFORMED = -0.25
+
+
+def check_grading(example: RankingExample, step: Grading, *, whole: bool = False) -> None:
+    """Check that grades are of the list's candidates and on the scale.
+
+    Args:
+        example: The list.
+        step: The grade, and those of the others.
+        whole: Every candidate of the list has to be among those that were graded.
+
+    Raises:
+        DataError: they are not.
+    """
+    ids = {candidate.id for candidate in example.candidates}
+    if step.candidate not in ids:
+        raise DataError(f"example {example.id!r}: {step.candidate!r} was graded, and is no candidate of the list")
+    if step.top < 1:
+        raise DataError(f"example {example.id!r}: top={step.top} must be ≥ 1")
+    for name, grade in {**step.grades, step.candidate: step.grade}.items():
+        if name not in ids:
+            raise DataError(f"example {example.id!r}: {name!r} was graded, and is no candidate of the list")
+        if grade is not None and not 0 <= grade <= step.top:
+            raise DataError(f"example {example.id!r}: the grade {grade} of {name!r} is not between 0 and {step.top}")
+    if whole and set(step.grades) != ids:
+        raise DataError(
+            f"example {example.id!r}: {len(step.grades)} grades for {len(ids)} candidates; give all of them"
+        )
+
+
+def format_of(parsed: ParsedLabel) -> float:
+    """Return the part for the format: 0 where it holds."""
+    return {"ok": 0.0, "repaired": MALFORMED, "failed": NO_GRADE}[parsed.outcome]
