@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from unified_ranker.cli import options
+
 app = typer.Typer(help="Train ranking models.", no_args_is_help=True)
 
 
@@ -113,6 +115,76 @@ def export(
     from unified_ranker.training.rl.export import export_run
 
     print(export_run(checkpoints, to, step=step, dtype=dtype))
+
+
+@app.command()
+def synthesize(
+    tasks: Annotated[str, typer.Option("--tasks", help="Tasks, separated by commas.")],
+    model: Annotated[str | None, typer.Option("--model", help="The teacher: a folder, or a model's name.")] = None,
+    backend: options.BackendName = "transformers",
+    backend_option: options.BackendOptions = None,
+    style: Annotated[str, typer.Option("--style", help="Style of the prompts: natural or compact.")] = "natural",
+    data: Annotated[Path, typer.Option("--data", help="Folder of built tasks.")] = Path("data"),
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; resumed if it exists.")] = Path("runs/synthesis"),
+    limit: Annotated[int | None, typer.Option("--limit", help="Lists of each task.")] = None,
+    keep: Annotated[
+        str, typer.Option("--keep", help="consistent (ReasonRank), or promoting (GR2's rejection sampling).")
+    ] = "consistent",
+    threshold: Annotated[float, typer.Option("--threshold", help="Least nDCG@10 of --keep consistent.")] = 0.4,
+    samples: Annotated[int, typer.Option("--samples", help="Orders to ask for, of which the best is kept.")] = 1,
+    methods: Annotated[str, typer.Option("--methods", help="Rows to write: dranker, pointwise or both.")] = "dranker",
+    negatives: Annotated[str, typer.Option("--negatives", help="listed, or hard (BM25).")] = "listed",
+    top_grade: Annotated[int, typer.Option("--top-grade", help="Highest grade.")] = 4,
+    reasoning: Annotated[bool, typer.Option("--reasoning/--no-reasoning", help="Ask for thoughts.")] = True,
+    temperature: options.Temperature = 0.0,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of one reply.")] = 2048,
+    validation: Annotated[float, typer.Option("--validation", help="Share of groups held out.")] = 0.1,
+    seed: Annotated[int, typer.Option("--seed", help="Seed.")] = 0,
+    concurrency: Annotated[int, typer.Option("--concurrency", help="Lists asked about at the same time.")] = 64,
+    prompt_price: Annotated[float | None, typer.Option("--prompt-price", help="Of a million prompt tokens.")] = None,
+    reply_price: Annotated[float | None, typer.Option("--reply-price", help="Of a million reply tokens.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and ask nothing.")] = False,
+) -> None:
+    """Make training data with a teacher; writes OUT/sft.parquet and OUT/lists."""
+    from unified_ranker.training.synthesis.setting import Synthesis
+
+    setting = Synthesis(
+        tasks=tuple(name.strip() for name in tasks.split(",") if name.strip()),
+        limit=limit,
+        keep=keep,
+        threshold=threshold,
+        samples=samples,
+        methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
+        negatives=negatives,
+        top_grade=top_grade,
+        reasoning=reasoning,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        validation=validation,
+        seed=seed,
+    )
+    from unified_ranker.backends import load_backend
+    from unified_ranker.model_settings import embedded_path
+    from unified_ranker.training.synthesis.run import lists_of, plan, priced, run
+    from unified_ranker.training.synthesis.teacher import Teacher
+
+    given = options.parse_pairs(backend_option or (), flag="--backend-option")
+    loaded = load_backend(backend, model or str(embedded_path()), **given)
+    teacher = Teacher(loaded, setting, settings=loaded.settings, style=style)
+    if dry_run:
+        print(priced(plan(setting, teacher, lists_of(setting, data)), prompt=prompt_price, reply=reply_price))
+        return
+    run(
+        setting,
+        teacher,
+        data=data,
+        out=out,
+        concurrency=concurrency,
+        prompt_price=prompt_price,
+        reply_price=reply_price,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(out / "lists")
 
 
 def _say(record: dict[str, Any]) -> None:

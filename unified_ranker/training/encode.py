@@ -15,6 +15,7 @@ from unified_ranker.errors import RecipeError
 from unified_ranker.prompts import Listed, PromptWriter
 from unified_ranker.schema.types import Candidate, RankingExample
 from unified_ranker.strategies.pointwise import Pointwise
+from unified_ranker.training.distil import soft_target
 from unified_ranker.training.lists import whole_grade
 
 
@@ -26,11 +27,14 @@ class LabelStep:
         position: Index of the token whose prediction is the label.
         in_play: Token ids of the labels that may be chosen.
         right: Token ids of those that are right.
+        weights: Probability that each of ``in_play`` is to have, where targets are soft; else those that are right
+            share it evenly.
     """
 
     position: int
     in_play: tuple[int, ...]
     right: tuple[int, ...]
+    weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ def encode(
     labels: Sequence[str],
     rng: random.Random,
     end: int | None,
+    distil: float = 0.0,
 ) -> Encoded:
     """Encode one example, with its candidates and their labels in random order.
 
@@ -75,6 +80,7 @@ def encode(
         labels: Labels to draw from, each a single token.
         rng: Source of the orders.
         end: Token that ends the reply; None if the model has none.
+        distil: Temperature of soft targets for LLM routing, see :mod:`~unified_ranker.training.distil`; 0 for none.
 
     Raises:
         RecipeError: a label is not a single token, or stands more than once in the prompt.
@@ -107,7 +113,9 @@ def encode(
         wanted = min(grades) if worst_first else max(grades)
         if min(grades) != max(grades):
             right = tuple(ids[other.label] for other, grade in zip(left, grades, strict=True) if grade == wanted)
-            steps.append(LabelStep(len(tokens) - 1, tuple(ids[other.label] for other in left), right))
+            soft = distil > 0 and example.domain == "routing"
+            weights = soft_target(grades, temperature=distil, worst_first=worst_first) if soft else ()
+            steps.append(LabelStep(len(tokens) - 1, tuple(ids[other.label] for other in left), right, weights))
         tokens.append(ids[entry.label])
         if separator and place + 1 < last:
             for token in separator:

@@ -96,12 +96,14 @@ class LossPart:
             reply without restrictions stays within the form.
         frozen_output: Let no gradient reach the embeddings through the output softmax. Tied to the input, it would
             pull a small model's every word a full step of Adam at each update.
+        distil: Temperature at which scores of LLMs become soft targets of routing tasks (Zooter); 0 for hard ones.
         sharpness: Grades become targets of the readout as ``exp(sharpness · grade / best grade) - 1``, normalised.
     """
 
     readout: float = 0.0
     vocabulary: float = 1.0
     frozen_output: bool = False
+    distil: float = 0.0
     sharpness: float = 5.0
 
 
@@ -223,6 +225,8 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
             raise RecipeError(f"{where}={rate} must be > 0 and finite")
     if recipe.model.dtype not in ("float32", "bfloat16"):
         raise RecipeError(f"model.dtype={recipe.model.dtype!r} must be 'float32' or 'bfloat16'")
+    if not 0 <= recipe.loss.distil < math.inf:
+        raise RecipeError(f"loss.distil={recipe.loss.distil} must be ≥ 0 and finite")
     if not 0 <= recipe.subsets <= 1:
         raise RecipeError(f"subsets={recipe.subsets} must be in [0, 1]")
     if not 0 <= recipe.average < 1:

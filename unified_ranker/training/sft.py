@@ -167,6 +167,7 @@ class Trainer:
             labels=self.labels or choose_labels(len(example.candidates), self.tools, after=("",)),
             rng=self.rng,
             end=self.tokenizer.eos_token_id,
+            distil=self.recipe.loss.distil,
         )
 
     def _optimizer(self) -> torch.optim.AdamW:
@@ -308,8 +309,13 @@ class Trainer:
             device=self.device,
         )
         target = right / right.sum(-1, keepdim=True)
-        logits = torch.einsum("rd,rkd->rk", hidden, head[in_play]).float().masked_fill(~mask, -1e9)
         entropy = right.sum(-1).float().log()
+        for number, (_, step) in enumerate(rows):
+            if step.weights:
+                soft = torch.tensor(step.weights, device=self.device)
+                target[number, : len(soft)] = soft
+                entropy[number] = torch.special.entr(soft).sum()
+        logits = torch.einsum("rd,rkd->rk", hidden, head[in_play]).float().masked_fill(~mask, -1e9)
         return (-(target * logits.log_softmax(-1)).sum(-1) - entropy).mean()
 
     def run(self) -> Path:

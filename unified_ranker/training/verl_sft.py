@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unified_ranker.errors import OptionError, RecipeError
+from unified_ranker.errors import DataError, OptionError, RecipeError
 from unified_ranker.schema.parquet import write_quietly
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.strategies.elimination import Elimination
@@ -25,6 +25,8 @@ from unified_ranker.tasks.registry import task_named
 from unified_ranker.training.lists import balanced, training_lists, whole_grade
 from unified_ranker.training.recipe_file import build
 from unified_ranker.training.rl.trainable import Trainable, chat_of, shown, strategies_by_domain
+
+SCHEMA = "sft_trainer_engine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class VerlSFTRecipe:
         style: Style of the prompts; empty for the model's own.
         token_budget: Most tokens of prompt and reply; 0 for the model's own.
         rows: Conversations to train on.
+        conversations: A parquet file of conversations (``messages``), such as "train synthesize" writes, to train on
+            instead of those that the lists' relevance gives; drawn anew, in random order, when all were seen.
         batch: Conversations of a step.
         save_every: Steps between checkpoints.
         keep: Checkpoints that are kept.
@@ -58,6 +62,7 @@ class VerlSFTRecipe:
     style: str = ""
     token_budget: int = 0
     rows: int = 10_000
+    conversations: str = ""
     batch: int = 64
     save_every: int = 50
     keep: int = 2
@@ -181,7 +186,7 @@ def plan(recipe: VerlSFTRecipe, *, data: Path, out: Path) -> tuple[Any, Any, lis
 
     # The reading of model, tokenizer and labels is that of reinforcement learning.
     main = max(recipe.methods, key=lambda name: recipe.methods[name])
-    reward = "binary" if main == "iranker" else "permutation"
+    reward = {"iranker": "binary", "dranker": "permutation", "setwise": "rank_r1", "pointwise": "erank"}[main]
     setting = Setting(
         parse_rl(
             {
@@ -190,11 +195,17 @@ def plan(recipe: VerlSFTRecipe, *, data: Path, out: Path) -> tuple[Any, Any, lis
                 "model": recipe.model,
                 "method": main,
                 "reward": reward,
+                "options": {"score": "grade"} if main == "pointwise" else {},
                 "style": recipe.style,
                 "token_budget": recipe.token_budget,
             }
         )
     )
+    if recipe.conversations:
+        rows = _given(recipe)
+        longest = max(_length(row, setting) for row in rows)
+        found = _settings(recipe, out=out.resolve(), model=setting.source, length=longest)
+        return compose(found, schema=SCHEMA), setting, rows
     strategies = {
         method: strategies_by_domain(
             method, style=setting.style, tools=setting.tools, token_budget=setting.token_budget, options={}
@@ -218,7 +229,33 @@ def plan(recipe: VerlSFTRecipe, *, data: Path, out: Path) -> tuple[Any, Any, lis
         rows.append(conversation(example, strategies[method][example.domain], rng))
     longest = max(_length(row, setting) for row in rows)
     found = _settings(recipe, out=out.resolve(), model=setting.source, length=longest)
-    return compose(found, schema="sft_trainer_engine"), setting, rows
+    return compose(found, schema=SCHEMA), setting, rows
+
+
+def _given(recipe: VerlSFTRecipe) -> list[list[dict[str, str]]]:
+    """Return as many conversations of a file as the recipe has rows.
+
+    Raises:
+        DataError: the file is missing, holds none, or holds something else.
+    """
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import read_table
+
+    path = Path(recipe.conversations)
+    if not path.is_file():
+        raise DataError(f"conversations={recipe.conversations!r} does not exist; make it with: train synthesize")
+    try:
+        table = read_table(path)
+    except (OSError, ArrowInvalid) as error:
+        raise DataError(f"{path}: not a parquet file: {error}") from error
+    if "messages" not in table.column_names or not table.num_rows:
+        raise DataError(f"{path}: it must have rows and a column 'messages'; it has {table.num_rows} rows")
+    given = [[dict(entry) for entry in messages] for messages in table.column("messages").to_pylist()]
+    rng = random.Random(f"{recipe.seed}/conversations")
+    rows: list[list[dict[str, str]]] = []
+    while len(rows) < recipe.rows:
+        rows += rng.sample(given, len(given))
+    return rows[: recipe.rows]
 
 
 def _length(row: Sequence[Mapping[str, str]], setting: Any) -> int:

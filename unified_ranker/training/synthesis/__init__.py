@@ -1,0 +1,1 @@
+"""Training data from a teacher: reasoning, grades and orders, filtered and written as rows."""
