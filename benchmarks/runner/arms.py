@@ -148,13 +148,17 @@ class ModelArm:
     def _prompt_hash(self, domain: str) -> str:
         from unified_ranker.prompts import load_template
         from unified_ranker.prompts.template import load_template_file
-        from unified_ranker.strategies.registry import method_named
+        from unified_ranker.strategies.registry import JOINED, METHODS, PARTS, method_named
 
         own = self._arguments.get("template")
         style = self._arguments.get("style") or self._settings.style
-        template = load_template_file(own) if own else load_template(style, method_named(self.method).template, domain)
         budget = self._arguments.get("token_budget", self._settings.token_budget)
-        return _digest(repr((template, budget, self._settings.labels)).encode("utf-8"))
+        # Parts of a method speak with templates of their own, which options may name at any depth.
+        folders = [method_named(self.method).template]
+        if any(name in self._arguments for name in PARTS) or self.method in JOINED:
+            folders = sorted({method.template for method in METHODS.values()})
+        templates = [load_template_file(own)] if own else [load_template(style, name, domain) for name in folders]
+        return _digest(repr((templates, budget, self._settings.labels)).encode("utf-8"))
 
     def _thoughts_hash(self) -> dict[str, str]:
         given = self._arguments.get("thoughts")

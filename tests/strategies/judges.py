@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import log
 from zlib import crc32
 
 from unified_ranker import Candidate
@@ -60,6 +62,48 @@ class Judge:
         if request.draws == len(labels):
             labels.reverse()
         return Completion("".join(labels[: request.draws]), {label: -1.0 - seen[label] for label in request.choices})
+
+
+@dataclass(frozen=True)
+class Critic:
+    """Answers every method by what each candidate is worth: reads in the prompt what is asked, and in which form.
+
+    Attributes:
+        worth: What each candidate is worth, by id; all of them differ, and none is below 0.
+    """
+
+    worth: Mapping[str, float]
+
+    def __call__(self, request: Request) -> Completion:
+        """Answer a request."""
+        content = request.messages[-1].content
+        if "Grade how" in content or "Does the passage" in content or content.endswith(" grade"):
+            return self._grade(request)
+        worst = "worst first" in content or ("helps least" in content and "Rank all" not in content)
+        ids, said = ids_by_label(request), set(re.split(r"</?\w+>|\n", request.reply_prefix))
+        seen = {label: (-1 if worst else 1) * self.worth[id] for label, id in ids.items()}
+        labels = sorted(request.choices or (label for label in ids if label not in said), key=seen.__getitem__)[::-1]
+        if request.choices:
+            logprobs = {label: seen[label] - 1000 for label in request.choices}
+            return Completion("".join(labels[: request.draws]), logprobs)
+        compact = not _NATURAL.search(content)
+        whole = "Rank all" in content or compact
+        answer = ("" if compact else " > ").join(labels) if whole else labels[0]
+        return Completion(f"<think>so</think><answer>{answer}</answer>" if "<think>" in content else answer)
+
+    def _grade(self, request: Request) -> Completion:
+        (found,) = re.findall(r"\bitem(\d+)\b", request.messages[-1].content)
+        share = (1 + self.worth[found]) / (2 + max(self.worth.values()))
+        answers = request.choices
+        told = {answers[0]: log(1 - share), **dict.fromkeys(answers[1:-1], -60.0), answers[-1]: log(share)}
+        return Completion(answers[-1] if share >= 0.5 else answers[0], told)
+
+
+def mixed(n: int, seed: int = 0) -> dict[str, float]:
+    """Return what each of n candidates is worth, the list being in no order of it."""
+    order = list(range(n))
+    random.Random(seed).shuffle(order)
+    return {str(number): float(worth) for number, worth in enumerate(order)}
 
 
 def best_first(worth: Mapping[str, float]) -> tuple[str, ...]:

@@ -67,6 +67,9 @@ METHODS: dict[str, Method] = {
 #: Methods whose replies training teaches; the others are made of the same questions.
 TRAINED = ("iranker", "dranker", "setwise", "pointwise")
 
+#: Options of methods that bring another method's prompts along.
+PARTS = ("finish", "ask")
+
 SAMPLING_OPTIONS = tuple(entry.name for entry in fields(Sampling))
 #: Options of every method that are no part of a strategy: they say how many of it run side by side.
 COMMON_OPTIONS = (*SAMPLING_OPTIONS, "shuffles")
@@ -133,8 +136,8 @@ def make_strategy(
 def _make(
     name: str, writer: PromptWriter, writers: Writers | None, sampling: Sampling, own: dict[str, Any]
 ) -> Strategy:
-    if name in _JOINED:
-        return _JOINED[name](writers, sampling, own)
+    if name in JOINED:
+        return JOINED[name](writers, sampling, own)
     if name == "dranker":
         return OneShot(writer=writer, sampling=sampling, **own)
     if name == "best_first":
@@ -211,4 +214,4 @@ def _aggregate(writers: Writers | None, sampling: Sampling, own: dict[str, Any])
 
 
 #: Methods that are made of others.
-_JOINED = {"window": _window, "cascade": _cascade, "aggregate": _aggregate}
+JOINED = {"window": _window, "cascade": _cascade, "aggregate": _aggregate}
