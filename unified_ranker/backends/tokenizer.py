@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -58,13 +59,23 @@ class TokenizerTools:
         self._context = context_tokens
         self._labels = labels
         self._control = frozenset({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()})
+        self._fast = _fast_of(tokenizer)
         self._ids = lru_cache(maxsize=65_536)(self._encode)
         for label in labels:
             if len(self._ids(label)) != 1:
                 raise BackendError(f"label {label!r} of ranker.json is not a single token of this model's tokenizer")
 
     def _encode(self, text: str) -> tuple[int, ...]:
+        if self._fast is not None:
+            return tuple(self._fast.encode(text, add_special_tokens=False).ids)
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        """Return where each token stands in a text."""
+        if self._fast is not None:
+            found: list[tuple[int, int]] = self._fast.encode(text, add_special_tokens=False).offsets
+            return found
+        return list(self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"])
 
     @property
     def control_tokens(self) -> frozenset[str]:
@@ -99,7 +110,7 @@ class TokenizerTools:
             return text
         if limit <= 0:
             return ""
-        spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        spans = self._spans(text)
         # Bytes of one character may be several tokens that share its span; the cut goes before such a character.
         shortened = text[: spans[limit - 1][1]]
         while shortened and self.count(shortened) > limit:
@@ -165,6 +176,21 @@ class TokenizerTools:
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens; labels are kept even where the tokenizer calls them special."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+
+def _fast_of(tokenizer: Any) -> Any:
+    """Return a tokenizer's own engine, without what transformers puts around it; None if it has none.
+
+    For a line of text that is most of the time. It is a copy, since a file may ask for truncation or padding, which
+    transformers switches on and off in the original with each call.
+    """
+    engine = getattr(tokenizer, "backend_tokenizer", None)
+    if engine is None:
+        return None
+    engine = copy.deepcopy(engine)
+    engine.no_truncation()
+    engine.no_padding()
+    return engine
 
 
 def check_draws(request: Request, tools: TokenizerTools) -> None:

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 Model = Annotated[str | None, typer.Option("--model", help="Folder or hub name; the embedded model by default.")]
 Method = Annotated[
     str | None,
-    typer.Option(
-        "--method", help="iranker, dranker, setwise, window, … (docs/methods.md); the model's own."
-    ),
+    typer.Option("--method", help="iranker, dranker, setwise, window, … (docs/methods.md); the model's own."),
 ]
 BackendName = Annotated[str, typer.Option("--backend", help="transformers, vllm, vllm-async or openai.")]
 BackendOptions = Annotated[

@@ -57,10 +57,13 @@ def snippet(text: str, *, query: str, limit: int, tools: TextTools) -> str:
     sentences = {place + 1 for place, word in enumerate(spoken[:-1]) if word[-1] in ".!?"}
     starts = sorted({min(start, last) for start in sentences} | set(range(0, last + 1, max(1, width // 2))) | {last})
     best = max(starts, key=lambda start: (len(wanted.intersection(plain[start : start + width])), -start))
-    return tools.cut(" ".join(spoken[best:]), limit)
+    # Words are at least a token each, but for a few that a tokenizer drops; the rest of a long text need not be read.
+    return tools.cut(" ".join(spoken[best : best + 2 * limit]), limit)
 
 
 def _plain(word: str) -> str:
+    if word.isalnum():
+        return word.casefold()
     return "".join(letter for letter in word.casefold() if letter.isalnum())
 
 

@@ -41,7 +41,8 @@ def settings(
         answer_tokens: Likewise of all grades.
         ray_address: Address of a Ray cluster to join; None to start one here.
     """
-    length = prompt_tokens + response_tokens + TRAILER
+    # The trailer is ours, and never reaches the engine, whose context may be full without it.
+    length = prompt_tokens + response_tokens
     found: dict[str, Any] = {
         "data.train_files": str(run / "rows" / "train.parquet"),
         "data.val_files": str(run / "rows" / "validation.parquet"),

@@ -203,6 +203,8 @@ class Setting:
             return max(sizes), room
         if isinstance(strategy, OneShot) or (isinstance(strategy, Elimination) and strategy.permute):
             return prompt, room
+        if isinstance(strategy, Setwise) and strategy.places == 1 and len(example.candidates) <= strategy.set_size:
+            return prompt, room
         if isinstance(strategy, Setwise) or not isinstance(strategy, Elimination) or strategy.layout == "rounds":
             # Where texts had to be cut, a later round, of fewer candidates, may show more of each.
             _, written = shown(example, strategy)
