@@ -3,9 +3,10 @@
 - *Published*: all candidates of a query are graded; a relevant one earns the reciprocal of its rank among all, an
   irrelevant one that is ranked above a relevant one is penalised, and the others earn by how near their grade is to
   that of the supervised model. The constants are not public.
-- *Ours*: the rank of a relevant candidate is the worst it can have among equal grades, so that giving everybody the
-  same grade earns nothing. The penalty is -1. The others earn ``1 - |grade - reference| / top``, the reference being
-  the candidate's relevance on the scale of the grades. Relevant are the candidates of the list's best grade.
+- *Ours*: the rank of a relevant candidate is the worst it can have among less relevant ones of the same grade, so that
+  giving everybody the same grade earns the reciprocal of their number. The penalty is -1. The others earn ``1 - |grade
+  - reference| / top``, the reference being the candidate's relevance on the scale of the grades. Relevant are the
+  candidates of the list's best grade.
 
 Parts: ``rank`` (0 to 1), ``inversion`` (-1 or 0), ``distance`` (0 to 1) and ``format`` (-1 for no grade, -.25 for one
 that had to be repaired). Totals lie between -1.25 and 1.

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from unified_ranker.errors import unknown_choice
+from unified_ranker.errors import OptionError, unknown_choice
 
 Measure = Literal["ndcg", "rr"]
 MEASURES: tuple[str, ...] = get_args(Measure)
@@ -58,6 +58,8 @@ def worth(grades: Sequence[float], *, among: Sequence[float], measure: Measure, 
         0.5
     """
     check_measure(measure)
+    if depth is not None and depth < 1:
+        raise OptionError(f"depth={depth} must be ≥ 1")
     best = max(among, default=0.0)
     if best <= min(among, default=0.0):
         return 1.0

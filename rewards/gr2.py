@@ -43,4 +43,6 @@ def gr2(example: RankingExample, step: Order, parsed: ParsedOrder) -> Reward:
     else:
         # What was left out earns less than the worst order of all.
         promotion = max(-1.0, (reached - before) / (before - worst)) if before > worst else -1.0
+    # Orders of equal nDCG can differ in its last bit.
+    promotion = 0.0 if abs(promotion) < 1e-9 else promotion
     return Reward.of(promotion=promotion, format=FORMAT if promotion > 0 and parsed.outcome == "ok" else 0.0)

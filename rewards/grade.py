@@ -28,6 +28,11 @@ def check_grading(example: RankingExample, step: Grading, *, whole: bool = False
         raise DataError(f"example {example.id!r}: {step.candidate!r} was graded, and is no candidate of the list")
     if step.top < 1:
         raise DataError(f"example {example.id!r}: top={step.top} must be ≥ 1")
+    if step.grades.get(step.candidate, step.grade) != step.grade:
+        raise DataError(
+            f"example {example.id!r}: {step.candidate!r} has the grade {step.grade}, and {step.grades[step.candidate]} "
+            "among those of the list"
+        )
     for name, grade in {**step.grades, step.candidate: step.grade}.items():
         if name not in ids:
             raise DataError(f"example {example.id!r}: {name!r} was graded, and is no candidate of the list")

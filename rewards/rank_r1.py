@@ -34,4 +34,4 @@ def rank_r1(example: RankingExample, step: Choice, parsed: ParsedLabel) -> Rewar
         raise DataError(f"example {example.id!r}: the chosen candidate {step.chosen!r} is not in the set")
     best = max(example.grade(candidate) for candidate in step.in_play)
     choice = 1.0 if example.grade(step.chosen) == best else 0.0
-    return Reward.of(choice=choice, format=0.0 if parsed.outcome == "ok" else -choice)
+    return Reward.of(choice=choice, format=0.0 if parsed.outcome == "ok" or not choice else -choice)

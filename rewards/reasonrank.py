@@ -46,6 +46,7 @@ def reasonrank(example: RankingExample, step: Order, parsed: ParsedOrder, *, per
         OptionError: ``persistence`` is out of range.
     """
     check_named(example, step)
+    check_persistence(persistence)
     if not parsed.tagged:
         return Reward.of(ranking=0.0, recall=0.0, overlap=0.0, format=-1.0)
     if not step.named or not parsed.well_formed or parsed.unknown:
@@ -64,6 +65,16 @@ def reasonrank(example: RankingExample, step: Order, parsed: ParsedOrder, *, per
     )
 
 
+def check_persistence(persistence: float) -> None:
+    """Check the p of RBO.
+
+    Raises:
+        OptionError: it is not in (0, 1].
+    """
+    if not 0 < persistence <= 1:
+        raise OptionError(f"persistence={persistence} must be in (0, 1]")
+
+
 def rank_biased_overlap(ranking: Sequence[str], ideal: Sequence[str], *, persistence: float = 1.0) -> float:
     """Return how much two rankings agree from the top, in [0, 1].
 
@@ -79,8 +90,7 @@ def rank_biased_overlap(ranking: Sequence[str], ideal: Sequence[str], *, persist
         >>> rank_biased_overlap(["b", "a"], ["a", "b"])
         0.5
     """
-    if not 0 < persistence <= 1:
-        raise OptionError(f"persistence={persistence} must be in (0, 1]")
+    check_persistence(persistence)
     weights = [persistence**place for place in range(len(ideal))]
     seen, wanted, total = set[str](), set[str](), 0.0
     for depth, weight in enumerate(weights, start=1):

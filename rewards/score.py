@@ -86,10 +86,14 @@ class Scorer:
             raise DataError(
                 f"reward={self.reward!r} judges a grade by those of the whole list; score the ranking instead"
             )
+        orders = REWARDS[self.reward] == "dranker"
+        if isinstance(parsed, ParsedOrder) != orders:
+            was, wanted = ("an order", "labels") if not orders else ("a label", "orders")
+            raise DataError(f"reward={self.reward!r} is for {wanted}, and the reply was read as {was}")
         if isinstance(parsed, ParsedOrder):
             named = tuple(step.labels[name] for name in parsed.order[: parsed.named])
             if self.reward in _OF_ORDERS:
-                return _OF_ORDERS[self.reward](example, Order(named), parsed)
+                return _OF_ORDERS[self.reward](_as_shown(example, step), Order(named), parsed)
             return permutation(example, Order(named), parsed, measure=self.measure)
         if self.reward == "rank_r1":
             chosen = step.labels[parsed.label] if parsed.label else None
@@ -106,6 +110,12 @@ class Scorer:
         return [self.step(example, step, parse(step.reply, tuple(step.labels))) for step in ranking.steps]
 
     def _graded(self, parse: Parse, example: RankingExample, ranking: Ranking) -> list[Reward]:
+        if len(self.answers) < 2:
+            raise DataError(f"reward={self.reward!r} needs the answers that a reply may give; answers={self.answers!r}")
+        graded = [step.chosen[0] for step in ranking.steps]
+        twice = next((name for name in graded if graded.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"example {example.id!r}: the candidate {twice!r} was graded twice")
         read: list[ParsedLabel] = []
         for step in ranking.steps:
             parsed = parse(step.reply, self.answers)
@@ -120,3 +130,11 @@ class Scorer:
             _OF_GRADES[self.reward](example, Grading(name, grade, len(self.answers) - 1, grades), parsed)
             for (name, grade), parsed in zip(grades.items(), read, strict=True)
         ]
+
+
+def _as_shown(example: RankingExample, step: Step) -> RankingExample:
+    """Return the list in the order in which a step showed it."""
+    by_id = {candidate.id: candidate for candidate in example.candidates}
+    if set(step.labels.values()) != set(by_id):
+        return example
+    return example.with_candidates(tuple(by_id[name] for name in step.labels.values()))

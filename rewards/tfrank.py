@@ -5,7 +5,8 @@
   ``(nDCG - nDCG₀) / (1 - nDCG₀)``, and of ``1 - rmse``. Grades go from 0 to 4.
 - *Ours*: the same on a scale 0 … top. The target t is the candidate's relevance on that scale, rounded. nDCG₀ is that
   of the list as shown; its gain is bounded by -1, and 1 where both are ideal. The error is divided by top. Equal grades
-  stand in the order of the list. A candidate without a grade is taken for 0 in the list's view.
+  stand in the order of the list. In the list's view a candidate without a grade is taken for 0 in the order and
+  in the error, and counts as not accurate.
 
 Parts: ``accuracy``, ``nearness`` and, in the list's view, ``gain`` (each already divided by how many there are), and
 ``format`` (.5 where it holds). Totals lie between 0 and 1.5, in the list's view between -1/3 and 1.5.

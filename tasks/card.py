@@ -23,6 +23,21 @@ def tie_share(examples: Sequence[RankingExample]) -> float:
     return ties / pairs if pairs else 0.0
 
 
+def split_facts(examples: Sequence[RankingExample], *, binary: str) -> dict[str, float]:
+    """Return what the card says of one split; see :func:`make_card`."""
+    if not examples:
+        return {"lists": 0}
+    shared = [relevant_count([e.grade(c.id) for c in e.candidates], "top") > 1 for e in examples]
+    return {
+        "lists": len(examples),
+        "groups": len({example.group for example in examples}),
+        "candidates": round(fmean(len(example.candidates) for example in examples), 3),
+        "random_order_mrr": round(fmean(expected_reciprocal_rank(example, binary) for example in examples), 6),
+        "tied_pairs": round(tie_share(examples), 6),
+        "shared_best": round(fmean(shared), 6),
+    }
+
+
 def make_card(task: Task, built: Built, options: BuildOptions) -> dict[str, Any]:
     """Return the card as plain types.
 
@@ -30,20 +45,7 @@ def make_card(task: Task, built: Built, options: BuildOptions) -> dict[str, Any]
     (what RR counts as relevant) and, per split, the number of lists, groups and candidates, the exact expectation of
     RR under random order, and two shares of ties: of pairs of candidates, and of lists whose best grade is shared.
     """
-    splits: dict[str, dict[str, float]] = {}
-    for split, examples in built.splits.items():
-        if not examples:
-            splits[split] = {"lists": 0}
-            continue
-        shared = [relevant_count([e.grade(c.id) for c in e.candidates], "top") > 1 for e in examples]
-        splits[split] = {
-            "lists": len(examples),
-            "groups": len({example.group for example in examples}),
-            "candidates": round(fmean(len(example.candidates) for example in examples), 3),
-            "random_order_mrr": round(fmean(expected_reciprocal_rank(example, task.binary) for example in examples), 6),
-            "tied_pairs": round(tie_share(examples), 6),
-            "shared_best": round(fmean(shared), 6),
-        }
+    splits = {split: split_facts(examples, binary=task.binary) for split, examples in built.splits.items()}
     return {
         "task": task.name,
         "title": task.title,

@@ -48,7 +48,7 @@ class ParsedOrder:
         reason: What was wrong, in words; empty for ``ok``.
         reasoning: The thoughts, where there are some.
         well_formed: Whether the reply had the form that was asked for, whatever labels it named.
-        tagged: Whether it had the tags that were asked for, and no others.
+        tagged: Whether it had exactly the tags that were asked for, with nothing around them.
     """
 
     outcome: Outcome
@@ -250,5 +250,5 @@ def parse_order(reply: str, labels: Sequence[str], *, reasoning: bool = False, j
         reason="; ".join(flaws),
         reasoning=answer.reasoning,
         well_formed=not (answer.complaint or entries.prose or recased),
-        tagged=not answer.complaint,
+        tagged=not answer.complaint and (reasoning or not re.search(r"</?think>", reply)),
     )

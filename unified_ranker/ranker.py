@@ -87,7 +87,7 @@ class Ranker:
             **options,
         }
         check_options(self.method, self.options)
-        if self.options.get("guided") and not backend.patterns:
+        if _asked_for("guided", self.options) and not backend.patterns:
             raise OptionError("guided=True: this backend cannot hold a reply to a pattern; use 'vllm', or permute=True")
         self._own_template: Template | None = load_template_file(template) if template is not None else None
         if thought_count is not None and not isinstance(thoughts, (str, Path)):
@@ -278,6 +278,13 @@ class Ranker:
             yield from run_concurrent(_ByDomain(), examples, self.backend, concurrency=concurrency)
         else:
             yield from run_batch(_ByDomain(), examples, self.backend, concurrency=concurrency)
+
+
+def _asked_for(name: str, options: Any) -> bool:
+    """Tell whether an option is set, here or in a method that is part of another."""
+    if isinstance(options, Mapping):
+        return bool(options.get(name)) or any(_asked_for(name, value) for value in options.values())
+    return isinstance(options, (list, tuple)) and any(_asked_for(name, value) for value in options)
 
 
 def example_of(

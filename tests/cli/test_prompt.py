@@ -56,7 +56,7 @@ def test_list_names_a_template_for_each_style_strategy_and_domain(command: Comma
     expected = {
         f"{style}/{strategy}/{domain}"
         for style in ("natural", "compact")
-        for strategy in ("elimination", "one_shot")
+        for strategy in ("elimination", "one_shot", "pointwise", "selection")
         for domain in DOMAINS
     }
     names = result.out.splitlines()

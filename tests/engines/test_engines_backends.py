@@ -40,7 +40,19 @@ WAYS: dict[str, dict[str, Any]] = {
     "dranker": {"method": "dranker"},
     "dranker in one decode": {"method": "dranker", "permute": True},
     "unguided": {"unguided": True},
+    "best first": {"method": "best_first", "picks": 2},
+    "best first in one decode": {"method": "best_first", "permute": True},
+    "setwise": {"method": "setwise", "set_size": 3, "places": 2},
+    "setwise by the worst": {"method": "setwise", "ask": "worst", "set_size": 3, "sort": "insertion", "places": 2},
+    "first token": {"method": "first_token", "ask": "worst"},
+    "windows of first tokens": {"method": "window", "inner": "first_token", "size": 3, "step": 2},
+    "partition": {"method": "window", "inner": {"method": "dranker", "permute": True}, "size": 3, "order": "partition"},
+    "pointwise": {"method": "pointwise", "score": "grade"},
+    "cascade": {"method": "cascade", "depth": 3},
+    "aggregate": {"method": "aggregate", "of": ["iranker", "first_token"]},
 }
+# Ways whose steps carry no log-probability of a candidate.
+SILENT = ("dranker", "dranker in one decode", "unguided", "partition", "pointwise")
 BACKENDS = ("vllm", "vllm-async", "openai")
 
 
@@ -129,7 +141,7 @@ def test_the_ranking_is_that_of_transformers(
         for step, other in zip(found.steps, expected.steps, strict=True):
             assert step.logprobs == pytest.approx(other.logprobs, abs=TOLERANCE)
             told += len(step.logprobs)
-    assert (told > 0) == ("dranker" not in way and way != "unguided")
+    assert (told > 0) == (way not in SILENT)
 
 
 @pytest.mark.parametrize("backend", BACKENDS, indirect=True)
@@ -282,3 +294,34 @@ def test_a_closed_backend_says_so(server: str) -> None:
     made.close()
     with pytest.raises(BackendError, match="was closed"):
         made.generate([Request((Message("user", "bees"),))])
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_expected_grades_are_those_of_transformers(backend: Any, lists: list[RankingExample]) -> None:
+    by_id = [dict(zip(r.ids, r.scores, strict=True)) for r in ranked(backend, lists, method="pointwise")]
+    plain = ranked(load_backend("transformers", str(embedded_path())), lists, method="pointwise")
+    for found, ranking in zip(by_id, plain, strict=True):
+        assert found == pytest.approx(dict(zip(ranking.ids, ranking.scores, strict=True)), abs=TOLERANCE)
+
+
+def test_a_server_teaches_and_is_asked_for_nothing_twice(openai: Any, toy_data: Path, tmp_path: Path) -> None:
+    from unified_ranker.training.synthesis.run import run
+    from unified_ranker.training.synthesis.setting import Synthesis
+    from unified_ranker.training.synthesis.teacher import Teacher
+
+    setting = Synthesis(tasks=("passage-5",), limit=4, reasoning=False, keep="promoting", threshold=0.0, max_tokens=16)
+    said: list[str] = []
+
+    def synthesize() -> dict[str, Any]:
+        teacher = Teacher(openai, setting, settings=read_settings(embedded_path()), style="compact")
+        return run(setting, teacher, data=toy_data, out=tmp_path / "synthesis", say=said.append)
+
+    first = synthesize()
+    assert first["lists"] == 4
+    assert first["kept"] + sum(first["dropped"].values()) == 4
+    assert first["usage"]["calls"] == 4 * (5 + 1)
+    assert first["usage"]["prompt_tokens"] > 0
+    assert "4 lists, 24 calls" in said[0]
+    said.clear()
+    assert synthesize() == first
+    assert "0 lists, 0 calls" in said[0]

@@ -40,6 +40,12 @@ BARE: dict[str, Any] = {"user": "{query} {candidates}", "candidate": "{label} {t
         ({**BARE, "user": "{{query}} {candidates}"}, ["part 'user' lacks {query}"]),
         ({**BARE, "candidate": "{text}"}, ["part 'candidate' lacks {label}"]),
         ({**BARE, "candidate": "{label}"}, ["part 'candidate' lacks {text}"]),
+        ({**BARE, "candidate": "{text}", "unlabelled": False}, ["part 'candidate' lacks {label}"]),
+        ({**BARE, "candidate": "alone", "unlabelled": True}, ["part 'candidate' lacks {text}"]),
+        ({**BARE, "candidate": "{text}", "user": "{query}", "unlabelled": True}, ["'user' lacks {candidates}"]),
+        ({**BARE, "unlabelled": "yes"}, ["part 'unlabelled' is 'yes'; it must be true or false"]),
+        ({**BARE, "unlabelled": 1}, ["part 'unlabelled' is 1; it must be true or false"]),
+        ({**BARE, "unlabelled": None}, ["part 'unlabelled' is None; it must be true or false"]),
         ({**BARE, "user": "{query} {candidates} {quary}"}, ["part 'user' holds {quary}", "{candidates}"]),
         ({**BARE, "system": "You know {query}."}, ["part 'system' holds {query}", "known here: none"]),
         ({**BARE, "candidate": "{label} {text} {score}"}, ["part 'candidate' holds {score}", "{title}"]),
@@ -112,13 +118,15 @@ def test_a_missing_instruction_names_the_form_and_those_there_are() -> None:
 
 
 def test_the_package_has_a_template_for_every_style_strategy_and_domain() -> None:
-    expected = {f"{s}/{m}/{d}" for s in ("natural", "compact") for m in ("elimination", "one_shot") for d in DOMAINS}
+    expected = {f"{s}/{m}/{d}" for s in ("natural", "compact") for m in FORMS for d in DOMAINS}
     assert set(template_names()) == expected
 
 
 FORMS = {
     "elimination": {"rounds", "append", "rounds_reasoning", "append_reasoning"},
     "one_shot": {"direct", "reasoning"},
+    "selection": {"rounds", "append", "rounds_reasoning", "append_reasoning"},
+    "pointwise": {"grades", "yes_no", "grades_reasoning", "yes_no_reasoning"},
 }
 
 
@@ -129,6 +137,46 @@ def test_every_template_of_the_package_loads_and_takes_a_history(name: str) -> N
     assert template.name == name
     assert "{items}" in template.history
     assert set(template.instructions) == (FORMS[strategy] if style == "natural" else set())
+
+
+@pytest.mark.parametrize("name", template_names())
+def test_only_natural_prompts_of_one_candidate_do_without_labels(name: str) -> None:
+    style, strategy, domain = name.split("/")
+    template = load_template(style, strategy, domain)
+    alone = (style, strategy) == ("natural", "pointwise")
+    assert template.unlabelled == alone == ("{label}" not in template.candidate)
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_the_grades_of_a_prompt_are_filled_in_and_nothing_else_is_left_in_braces(domain: str) -> None:
+    instructions = load_template("natural", "pointwise", domain).instructions
+    assert {form for form, text in instructions.items() if "{top_grade}" in text} == {"grades", "grades_reasoning"}
+    assert all("{" not in text.replace("{top_grade}", "") for text in instructions.values())
+    assert all(("<think>" in text) == form.endswith("_reasoning") for form, text in instructions.items())
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_selection_asks_for_the_other_end_of_what_an_elimination_asks_for(domain: str) -> None:
+    best, worst = (load_template("natural", folder, domain) for folder in ("selection", "elimination"))
+    assert (best.user, best.system, best.candidate, best.label_separator) == (
+        worst.user,
+        worst.system,
+        worst.candidate,
+        worst.label_separator,
+    )
+    assert "best first" in best.instruction("append")
+    assert "worst first" in worst.instruction("append")
+    compact = load_template("compact", "selection", domain)
+    assert compact.user.endswith("best first")
+    assert compact.user == load_template("compact", "elimination", domain).user.replace("worst first", "best first")
+
+
+def test_a_template_of_one_candidate_may_do_without_labels_or_have_them() -> None:
+    for candidate in ("{text}", "{title}", "{label} {text}"):
+        template = parse_template({**BARE, "candidate": candidate, "unlabelled": True}, name="mine")
+        assert (template.candidate, template.unlabelled) == (candidate, True)
+    assert not parse_template(BARE, name="mine").unlabelled
+    assert not parse_template({**BARE, "unlabelled": False}, name="mine").unlabelled
 
 
 def test_an_unknown_template_is_told_with_the_nearest_name() -> None:

@@ -134,6 +134,54 @@ def test_the_models_context_is_the_budget_where_none_is_given_or_a_larger_one() 
         assert tools.count_prompt(written.messages) == 50
 
 
+def graded(
+    example: RankingExample,
+    *,
+    values: dict[str, str] | None = None,
+    budget: int | None = None,
+    words: str = "From 0 to {top_grade}, {top_grade} at most.",
+) -> Written:
+    template = template_of(candidate="{text}", unlabelled=True, instructions={"grades": words})
+    listed = [Listed("A", candidate) for candidate in example.candidates]
+    return PromptWriter(template, WordTools(), budget).write(example, listed, form="grades", room=0, values=values)
+
+
+def test_values_stand_for_their_names_within_the_instruction() -> None:
+    written = graded(list_of("one", query="what?"), values={"top_grade": "10"})
+    assert user_of(written) == "Query: what?\none\nFrom 0 to 10, 10 at most."
+
+
+def test_values_are_not_put_into_data_and_data_not_into_the_instruction() -> None:
+    example = list_of("{top_grade} {label}", query="{top_grade}", context=("{top_grade}",))
+    shown = user_of(graded(example, values={"top_grade": "{query}"}))
+    assert (
+        shown == "Query: {top_grade}\nbefore:\n- {top_grade}\n{top_grade} {label}\nFrom 0 to {query}, {query} at most."
+    )
+
+
+@pytest.mark.parametrize("values", [None, {}, {"other": "3"}])
+def test_without_a_value_the_instruction_is_as_it_was_written(values: dict[str, str] | None) -> None:
+    assert user_of(graded(list_of("one"), values=values)).endswith("From 0 to {top_grade}, {top_grade} at most.")
+
+
+def test_a_template_without_instructions_has_no_use_for_values() -> None:
+    template = template_of(user="{query} {candidates}", history="", instructions={})
+    listed = [Listed("A", Candidate("0", "one"))]
+    writer = PromptWriter(template, WordTools())
+    assert (
+        user_of(writer.write(list_of("one"), listed, form="grades", room=0, values={"top_grade": "4"})) == "q [A] one"
+    )
+
+
+def test_what_is_put_in_counts_for_the_budget() -> None:
+    example = list_of(words(40))
+    value = words(20, "v")
+    fixed = WordTools().count(f"You judge. Query: q From 0 to {value}, {value} at most.")
+    written = graded(example, values={"top_grade": value}, budget=fixed + 10)
+    assert WordTools().count_prompt(written.messages) == fixed + 10
+    assert written.cut == Usage(truncated_candidates=1)
+
+
 @pytest.mark.parametrize("budget", [0, -1])
 def test_a_budget_below_one_is_refused(budget: int) -> None:
     with pytest.raises(OptionError, match=f"token_budget={budget} must be ≥ 1"):
@@ -291,13 +339,19 @@ def test_candidates_are_cut_no_more_than_needed_and_the_longest_first(lengths: l
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
-@given(lists(), st.sampled_from(DOMAINS), st.sampled_from(["natural", "compact"]), st.integers(60, 600))
+@given(
+    lists(),
+    st.sampled_from(DOMAINS),
+    st.sampled_from(["natural", "compact"]),
+    st.sampled_from([("elimination", "rounds"), ("selection", "append_reasoning"), ("pointwise", "grades")]),
+    st.integers(60, 600),
+)
 def test_the_templates_of_the_package_keep_the_budget(
-    example: RankingExample, domain: str, style: str, budget: int
+    example: RankingExample, domain: str, style: str, asked: tuple[str, str], budget: int
 ) -> None:
-    template = load_template(style, "elimination", domain)
+    template = load_template(style, asked[0], domain)
     try:
-        written = write(replace(example, domain=domain), budget=budget, template=template)
+        written = write(replace(example, domain=domain), budget=budget, template=template, form=asked[1])
     except PromptTooLongError:
         return
     assert WordTools().count_prompt(written.messages) <= budget

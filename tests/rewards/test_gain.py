@@ -151,6 +151,63 @@ def test_a_measure_lies_between_0_and_1_and_never_falls_when_a_better_one_moves_
     assert worth(sorted(order, reverse=True), among=order, measure=measure) == 1
 
 
+@pytest.mark.parametrize(
+    ("order", "among", "depth", "rr", "ndcg"),
+    [
+        ([1, 0, 0], [0, 1, 0], 1, 1, 1),
+        ([0, 1, 0], [0, 1, 0], 1, 0, 0),
+        ([0, 1, 0], [0, 1, 0], 2, 1 / 2, D[1]),
+        ([0, 0, 1], [0, 1, 0], 2, 0, 0),
+        ([0, 0, 1], [0, 1, 0], 3, 1 / 3, D[2]),
+        # The ideal has as many places.
+        ([2, 3, 1, 0], [3, 2, 1, 0], 1, 0, 2 / 3),
+        ([2, 3, 1, 0], [3, 2, 1, 0], 2, 1 / 2, (2 + 3 * D[1]) / (3 + 2 * D[1])),
+        ([0, 2, 3, 1], [3, 2, 1, 0], 3, 1 / 3, (2 * D[1] + 3 * D[2]) / (3 + 2 * D[1] + D[2])),
+        ([1, 1, 0, 1], [1, 0, 1, 1], 2, 1, 1),
+        # More places than there are.
+        ([2, 3, 0], [3, 2, 0], 10, 1 / 2, (2 + 3 * D[1]) / (3 + 2 * D[1])),
+        ([3], [3, 2, 0], 2, 1, 3 / (3 + 2 * D[1])),
+        ([], [3, 2, 0], 2, 0, 0),
+        # No order is better than another.
+        ([2, 2], [2, 2], 1, 1, 1),
+        ([0], [0], 5, 1, 1),
+    ],
+)
+def test_places_beyond_the_depth_do_not_count(
+    order: list[float], among: list[float], depth: int, rr: float, ndcg: float
+) -> None:
+    assert worth(order, among=among, measure="rr", depth=depth) == close(rr)
+    assert worth(order, among=among, measure="ndcg", depth=depth) == close(ndcg)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@settings(CHECKED, max_examples=60)
+@given(order=grades, depth=st.integers(1, 14), place=st.integers(0, 11))
+def test_a_measure_of_some_depth_is_bounded_too_and_never_falls_when_a_better_one_moves_up(
+    measure: Measure, order: list[float], depth: int, place: int
+) -> None:
+    value = worth(order, among=order, measure=measure, depth=depth)
+    assert 0 <= value <= 1
+    if depth >= len(order):
+        assert value == worth(order, among=order, measure=measure)
+    # What stands below may stand in any order.
+    beyond = [*order[:depth], *order[:depth:-1], *order[depth : depth + 1]]
+    assert sorted(beyond) == sorted(order)
+    assert worth(beyond, among=order, measure=measure, depth=depth) == value
+    place %= len(order)
+    if place and order[place] > order[place - 1]:
+        swapped = [*order[: place - 1], order[place], order[place - 1], *order[place + 1 :]]
+        assert worth(swapped, among=order, measure=measure, depth=depth) >= value - 1e-12
+    assert worth(sorted(order, reverse=True), among=order, measure=measure, depth=depth) == 1
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("depth", [0, -1])
+def test_a_depth_without_a_place_is_refused(depth: int, measure: Measure) -> None:
+    with pytest.raises(OptionError, match=f"depth={depth} must be ≥ 1"):
+        worth([0.0, 1.0], among=[1.0, 0.0], measure=measure, depth=depth)
+
+
 @pytest.mark.parametrize("measure", ["", "NDCG", "mrr", "ndcg@10"])
 def test_a_measure_that_is_not_known_is_refused_wherever_it_is_given(measure: Any) -> None:
     for call in (

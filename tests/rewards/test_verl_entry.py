@@ -21,7 +21,7 @@ from unified_ranker.rewards.score import REWARDS, Scorer
 from unified_ranker.rewards.verl_entry import compute_score, ground_truth
 
 from unified_ranker.backends.tokenizer import TokenizerTools
-from unified_ranker.errors import DataError, UnifiedRankerError
+from unified_ranker.errors import DataError, OptionError, UnifiedRankerError
 from unified_ranker.parsing import parse_label, parse_order
 from unified_ranker.prompts import PromptWriter, load_template
 from unified_ranker.schema import Candidate, RankingExample, Step
@@ -43,13 +43,24 @@ SCORERS = {
     "graded rr": Scorer("graded", "rr"),
     "permutation ndcg": Scorer("permutation", "ndcg"),
     "permutation rr": Scorer("permutation", "rr"),
+    "reasonrank": Scorer("reasonrank"),
+    "rearank": Scorer("rearank"),
+    "gr2": Scorer("gr2"),
+    "rank_r1": Scorer("rank_r1"),
 }
 EACH = pytest.mark.parametrize("name", SCORERS)
 PARTS = {
     "binary": {"choice", "label", "answer", "format"},
     "graded": {"choice", "label", "answer", "format"},
     "permutation": {"ranking", "composition", "answer", "format"},
+    "reasonrank": {"ranking", "recall", "overlap", "format"},
+    "rearank": {"gain", "tags", "format"},
+    "gr2": {"promotion", "format"},
+    "rank_r1": {"choice", "format"},
 }
+# 1 / log2(3) and the DCG of the list as it is shown, A (0), B (3), C (1) and D (0); the best order has 3 + L.
+L = 1 / math.log2(3)
+SHOWN = 3 * L + 1 / 2
 
 # What a model may write that was asked for a label or an order of labels.
 MALFORMED = [
@@ -153,6 +164,28 @@ def by_path() -> ModuleType:
         ("permutation rr", "A > B > C > D", 0.5),
         ("permutation rr", "B", 0.25),
         ("permutation rr", "", -2.25),
+        ("reasonrank", "B > C > A > D", 1.3),
+        ("reasonrank", "B > C > D > A", 1.3),
+        ("reasonrank", "A > B > C > D", SHOWN / (3 + L) + 0.2 + 0.1 * (0 + 1 / 2 + 1 + 1) / 4),
+        ("reasonrank", "B", 3 / (3 + L) + 0.2 / 2 + 0.1 * (1 + 1 / 2 + 1 / 3 + 1 / 4) / 4),
+        ("reasonrank", "B > Z", 0.0),
+        ("reasonrank", "", 0.0),
+        ("reasonrank", "<answer>B > C > A > D</answer>", -1.0),
+        ("rearank", "B > C > A > D", 1.0),
+        ("rearank", "A > B > C > D", 0.2),
+        ("rearank", "B", 0.8 * (3 - SHOWN) / (3 + L - SHOWN) + 0.2),
+        ("rearank", "A > D > Z", -0.8 + 0.1),
+        ("rearank", "", -0.7),
+        ("rearank", "<answer></answer>", -0.8),
+        ("gr2", "B > C > A > D", 1.2),
+        ("gr2", "D > B > C > A", 0.0),
+        ("gr2", "B", (3 - SHOWN) / (3 + L - SHOWN)),
+        ("gr2", "A > D > C > B", -1.0),
+        ("gr2", "", -1.0),
+        ("rank_r1", "B", 1.0),
+        ("rank_r1", "B.", 0.0),
+        ("rank_r1", "C", 0.0),
+        ("rank_r1", "", 0.0),
     ],
 )
 def test_scores_by_hand(name: str, reply: str, score: float) -> None:
@@ -207,6 +240,15 @@ ASKED: dict[str, dict[str, Any]] = {
     "dranker": {"style": "natural", "method": "dranker"},
     "dranker, reasoning": {"style": "natural", "method": "dranker", "reasoning": True},
     "dranker, compact": {"style": "compact", "method": "dranker"},
+    "setwise": {"style": "natural", "method": "setwise"},
+    "setwise, unguided": {"style": "natural", "method": "setwise", "unguided": True},
+    "setwise, reasoning": {"style": "natural", "method": "setwise", "reasoning": True},
+    "setwise, compact": {"style": "compact", "method": "setwise"},
+}
+OF_METHOD = {
+    "iranker": ("binary",),
+    "dranker": ("permutation", "reasonrank", "rearank", "gr2"),
+    "setwise": ("rank_r1",),
 }
 
 
@@ -222,15 +264,16 @@ def test_a_reply_is_read_as_the_strategy_reads_it(asked: str) -> None:
     )
     writer = PromptWriter(load_template(style, method_named(method).template, "passage"), tools)
     strategy: Any = make_strategy(method, writer=writer, **options)
-    scorer = Scorer("permutation" if method == "dranker" else "binary")
-    row = row_of(EXAMPLE, index=0, split="train", strategy=strategy, scorer=scorer, loop="single_turn_agent")
     labels = TAGS if tags else LETTERS
     step = Step(0, "", "ok", labels={label: f"c{place}" for place, label in enumerate(labels)})
-    # Among the replies are those of a model that goes on to the steps to come.
-    for reply in [*MALFORMED, "<3><1><4>", "<2><1>", "C\nA\nD", "B\nA", "C\n"]:
-        wanted = scorer.step(EXAMPLE, step, strategy.parse(reply, labels))
-        found = compute_score(row["data_source"], reply, row["reward_model"]["ground_truth"])
-        assert found == {"score": wanted.total, **wanted.parts}, reply[:50]
+    for reward in OF_METHOD[method]:
+        scorer = Scorer(reward)
+        row = row_of(EXAMPLE, index=0, split="train", strategy=strategy, scorer=scorer, loop="single_turn_agent")
+        # Among the replies are those of a model that goes on to the steps to come.
+        for reply in [*MALFORMED, "<3><1><4>", "<2><1>", "C\nA\nD", "B\nA", "C\n"]:
+            wanted = scorer.step(EXAMPLE, step, strategy.parse(reply, labels))
+            found = compute_score(row["data_source"], reply, row["reward_model"]["ground_truth"])
+            assert found == {"score": wanted.total, **wanted.parts}, reply[:50]
 
 
 def as_arrays(truth: Mapping[str, Any]) -> dict[str, Any]:
@@ -386,3 +429,41 @@ def test_the_mistake_is_in_the_ground_truth_whatever_the_reply() -> None:
     for reply in ("", "B", "x" * 100):
         with pytest.raises(DataError, match="is missing"):
             compute_score("movie", reply, {"reward": "binary"})
+
+
+POINTWISE = [name for name, method in REWARDS.items() if method == "pointwise"]
+
+
+@pytest.mark.parametrize("reward", POINTWISE)
+@pytest.mark.parametrize("reasoning", [False, True])
+def test_a_pointwise_reward_is_refused_whatever_the_reply(reward: str, reasoning: bool) -> None:
+    assert POINTWISE == ["erank", "tfrank", "tfrank_list", "rarl"]
+    truth = truth_of(Scorer(reward, answers=("0", "1", "2")), reasoning=reasoning)
+    message = (
+        f"^reward='{reward}' judges a grade by those of the whole list, which verl's own loop does not know; "
+        "rows of the agent loop of this package carry it$"
+    )
+    for form in (dict, *FORMS.values()):
+        with pytest.raises(OptionError, match=message):
+            compute_score("movie", "2", form(truth))
+    for reply in MALFORMED:
+        with pytest.raises(OptionError, match=message):
+            compute_score("movie", reply, truth)
+
+
+@pytest.mark.parametrize("reward", POINTWISE)
+def test_a_pointwise_reward_among_many_responses_is_refused(reward: str) -> None:
+    truths = [truth_of(SCORERS["binary"]), truth_of(Scorer(reward))]
+    with pytest.raises(OptionError, match=f"reward='{reward}' judges a grade"):
+        compute_score(None, ["A", "2"], truths)
+    with pytest.raises(OptionError, match=f"reward='{reward}' judges a grade"):
+        compute_score(None, ["A", "2"], [json.dumps(truth) for truth in truths])
+
+
+@pytest.mark.parametrize("reward", POINTWISE)
+def test_a_malformed_ground_truth_of_a_pointwise_reward_is_told_first(reward: str) -> None:
+    truth = truth_of(Scorer(reward))
+    with pytest.raises(DataError, match=r"ground_truth\.labels' is missing"):
+        compute_score("movie", "2", {key: value for key, value in truth.items() if key != "labels"})
+    with pytest.raises(OptionError, match="measure='mrr' is not known"):
+        compute_score("movie", "2", {**truth, "measure": "mrr"})

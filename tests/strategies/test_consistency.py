@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +32,17 @@ WAYS: list[dict[str, Any]] = [
     {"method": "tournament"},
     {"method": "tournament", "block": 4, "style": "compact", "permute": True},
 ]
-EACH_WAY = pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(str(value) for value in way.values()))
+# Ways that find the first places alone, or that ask for more than one end of the list.
+MORE_WAYS: list[dict[str, Any]] = [
+    {"method": "best_first", "picks": 3},
+    {"method": "setwise", "set_size": 4, "places": 3},
+    {"method": "window", "size": 4, "step": 2},
+    {"method": "cascade", "first": "dranker", "depth": 4},
+    {"method": "aggregate", "of": ["dranker", "iranker"]},
+]
+EACH_WAY = pytest.mark.parametrize(
+    "way", WAYS + MORE_WAYS, ids=lambda way: "-".join(str(value) for value in way.values())
+)
 
 
 def ask(script: Any, n: int, **options: Any) -> tuple[Ranking, ScriptedBackend]:
@@ -191,8 +202,22 @@ def test_all_shuffles_are_asked_at_once(shuffles: int) -> None:
 def test_each_shuffle_has_a_seed_of_its_own_counted_from_the_one_that_was_given(
     method: str, seed: int | None, first: int
 ) -> None:
-    _, backend = ask(erratic, 8, method=method, shuffles=4, shuffle_seed=seed)
-    listed = [ids_listed(request) for request in backend.requests[:4]]
+    ways = ["dranker", "iranker"] if method == "aggregate" else []
+    options: dict[str, Any] = {"of": ways} if ways else {}
+    if method == "pointwise":
+        # Without labels, and one candidate a prompt.
+        backend = ScriptedBackend(lambda request: "1")
+        Ranker(backend, method=method, score="grade", shuffles=4, shuffle_seed=seed).rank("fruit", items(8))
+        ids = [re.findall(r"item(\d+)", request.messages[-1].content)[0] for request in backend.requests]
+        listed = [ids[first : first + 8] for first in range(0, 32, 8)]
+        assert len(ids) == 32
+    else:
+        _, backend = ask(erratic, 8, method=method, shuffles=4, shuffle_seed=seed, **options)
+        # All ways of a list show it in the same order.
+        each = max(1, len(ways))
+        begun = [ids_listed(request) for request in backend.requests[: 4 * each]]
+        listed = begun[::each]
+        assert begun == [ids for ids in listed for _ in range(each)]
     assert listed == [shown(8, first + number) for number in range(4)]
     assert len({tuple(ids) for ids in listed}) == 4
 
@@ -280,7 +305,7 @@ def test_failed_replies_of_some_shuffles_are_counted() -> None:
 # What comes of it
 
 
-@EACH_WAY
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(str(value) for value in way.values()))
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(n=st.integers(1, 9), seed=st.integers(0, 9), shuffles=st.integers(1, 5))
 def test_a_judge_that_reads_in_any_order_finds_the_same_however_often_it_is_asked(

@@ -18,9 +18,17 @@ from unified_ranker.strategies.registry import COMMON_OPTIONS
 OWN_TEMPLATE = """
 user: "MY OWN WORDS {query} {candidates} {instruction}"
 candidate: "{label} = {text}"
-instructions: {append: worst first, rounds: the worst, direct: best first}
+instructions: {append: worst first, rounds: the worst, direct: best first, grades: how good}
 """
 N = 6
+
+
+#: What a method needs to be asked at all, or to be made of methods that take every sampling option.
+NEEDS: dict[str, dict[str, Any]] = {
+    "window": {"inner": "iranker"},
+    "cascade": {"first": "best_first", "then": "iranker"},
+    "aggregate": {"of": ["iranker", "dranker"]},
+}
 
 
 def told(request: Request) -> Completion:
@@ -31,7 +39,9 @@ def told(request: Request) -> Completion:
 def asked(**options: Any) -> list[Request]:
     """Return what a ranking asks for, with the session's running number taken out."""
     backend = ScriptedBackend(told)
-    Ranker(backend, **options).rank("query", [f"candidate {i} " + "word " * 60 for i in range(N)])
+    Ranker(backend, **{**NEEDS.get(options.get("method", ""), {}), **options}).rank(
+        "query", [f"candidate {i} " + "word " * 60 for i in range(N)]
+    )
     return [replace(request, session="s" if request.session else "") for request in backend.requests]
 
 
@@ -57,14 +67,40 @@ CHANGES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
     "guided": (True, {}, "pattern"),
     "block": (4, {}, "messages"),
     "survivors": (0.2, {"block": 4}, None),
+    "picks": (2, {"style": "compact", "permute": True}, "draws"),
+    "sort": ("bubblesort", {"set_size": 3}, "messages"),
+    "set_size": (3, {}, "messages"),
+    "places": (2, {}, None),
+    "ask": ("worst", {}, "messages"),
+    "inner": ("dranker", {}, "messages"),
+    "size": (4, {"step": 2}, "messages"),
+    "step": (1, {"size": 4, "step": 2}, None),
+    "passes": (2, {}, None),
+    "order": ("partition", {"size": 4, "step": 2}, "messages"),
+    "pivot": (1, {"order": "partition", "size": 4, "step": 2}, None),
+    "scale": ("yes_no", {}, "choices"),
+    "top_grade": (7, {}, "choices"),
+    "score": ("grade", {"reasoning": True}, "session"),
+    "first": ("iranker", {}, "messages"),
+    "then": ("dranker", {}, None),
+    "depth": (3, {}, None),
+    "of": (["dranker", "iranker"], {}, "messages"),
+    "chains": (2, {"temperature": 0.5}, "seed"),
     "style": ("compact", {}, "messages"),
     "template": ("own.yaml", {}, "messages"),
     "token_budget": (180, {}, "messages"),
 }
+#: Options that change nothing that is asked: how rankings are joined.
+OF_THE_RESULT: dict[str, Any] = {"fusion": "borda"}
+#: A prompt of one candidate is shorter than those of a list.
+SHORT = {("pointwise", "token_budget"): 80}
 #: Options of the ranker itself, which no strategy sees.
 OF_THE_RANKER = ("style", "template", "token_budget")
-#: Replies of dranker are restricted only where permute or guided asks for it, and unguided goes with neither.
-WITHOUT_EFFECT = {("dranker", "unguided")}
+#: Replies of dranker are restricted only where permute or guided asks for it, and unguided goes with neither. One
+#: forward pass of first_token draws nothing; what says how to draw is there for the other parts of a cascade.
+WITHOUT_EFFECT = {("dranker", "unguided"), *(("first_token", name) for name in ("top_p", "max_tokens", "seed"))}
+#: Options that every strategy knows, and that a method refuses.
+NOT_TAKEN = {("first_token", name) for name in ("reasoning", "temperature", "unguided")}
 
 
 def taken(method: str) -> set[str]:
@@ -72,14 +108,21 @@ def taken(method: str) -> set[str]:
     return {*METHODS[method].options, *COMMON_OPTIONS, *OF_THE_RANKER}
 
 
-TAKEN = [(method, option) for method in METHODS for option in CHANGES if option in taken(method)]
-REFUSED = [(method, option) for method in METHODS for option in CHANGES if option not in taken(method)]
+TAKEN = [
+    (method, option)
+    for method in METHODS
+    for option in CHANGES
+    if option in taken(method) and (method, option) not in NOT_TAKEN
+]
+REFUSED = [
+    (method, option) for method in METHODS for option in (*CHANGES, *OF_THE_RESULT) if option not in taken(method)
+]
 
 
 def test_no_option_is_forgotten_here() -> None:
     own = {name for method in METHODS.values() for name in method.options}
     assert set(COMMON_OPTIONS) == {entry.name for entry in fields(Sampling)} | {"shuffles"}
-    assert set(CHANGES) == {*COMMON_OPTIONS, *own, *OF_THE_RANKER}
+    assert set(CHANGES) | set(OF_THE_RESULT) == {*COMMON_OPTIONS, *own, *OF_THE_RANKER}
 
 
 def test_each_method_takes_the_options_that_its_strategy_has() -> None:
@@ -87,16 +130,24 @@ def test_each_method_takes_the_options_that_its_strategy_has() -> None:
         "iranker": {"layout", "permute", "max_steps", "stop_at", "finish", "drop_per_step"},
         "dranker": {"permute", "guided"},
         "tournament": {"layout", "permute", "drop_per_step", "block", "survivors"},
+        "best_first": {"layout", "permute", "picks"},
+        "setwise": {"sort", "set_size", "places", "ask"},
+        "window": {"inner", "size", "step", "passes", "order", "pivot"},
+        "pointwise": {"scale", "top_grade", "score"},
+        "first_token": {"ask"},
+        "cascade": {"first", "then", "depth"},
+        "aggregate": {"of", "chains", "fusion"},
     }
 
 
 @pytest.mark.parametrize(("method", "option"), [pair for pair in TAKEN if pair not in WITHOUT_EFFECT])
 def test_an_option_changes_what_the_backend_is_asked(method: str, option: str, tmp_path: Path) -> None:
     value, needs, field = CHANGES[option]
+    value = SHORT.get((method, option), value)
     if option == "template":
         value = tmp_path / value
         value.write_text(OWN_TEMPLATE, encoding="utf-8")
-    before, after = asked(method=method, **needs), asked(method=method, **needs, **{option: value})
+    before, after = asked(method=method, **needs), asked(method=method, **{**needs, option: value})
     assert before != after
     if field is not None:
         assert getattr(before[0], field) != getattr(after[0], field)
@@ -105,11 +156,25 @@ def test_an_option_changes_what_the_backend_is_asked(method: str, option: str, t
 @pytest.mark.parametrize(("method", "option"), REFUSED)
 def test_an_option_of_another_method_is_refused_and_named(method: str, option: str) -> None:
     with pytest.raises(OptionError, match=f"{option}=.*: the method '{method}' does not take it"):
+        Ranker(
+            ScriptedBackend([]),
+            method=method,
+            **{option: OF_THE_RESULT[option] if option in OF_THE_RESULT else CHANGES[option][0]},
+        )
+
+
+@pytest.mark.parametrize(("method", "option"), sorted(NOT_TAKEN))
+def test_an_option_that_a_method_cannot_follow_is_refused_and_named(method: str, option: str) -> None:
+    with pytest.raises(OptionError, match=f"{option}={CHANGES[option][0]}: {method}"):
         Ranker(ScriptedBackend([]), method=method, **{option: CHANGES[option][0]})
 
 
+def test_how_rankings_are_joined_changes_the_result_and_not_what_is_asked() -> None:
+    assert asked(method="aggregate", fusion="borda") == asked(method="aggregate", fusion="rrf")
+
+
 @pytest.mark.parametrize("option", ["temperature", "top_p", "max_tokens", "seed"])
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "first_token"])
 def test_a_sampling_value_arrives_as_it_is_in_every_request(option: str, method: str) -> None:
     value = CHANGES[option][0]
     assert {getattr(request, option) for request in asked(method=method, **{option: value})} == {value}
@@ -138,6 +203,13 @@ def test_a_sampling_value_arrives_in_strategies_within_strategies(option: str, n
         ("dranker", 3, 4),
         ("tournament", 0, N - 1),
         ("tournament", 2, 3 * (N - 1)),
+        ("best_first", 2, 3 * (N - 1)),
+        ("setwise", 2, 3 * (N - 1)),
+        ("window", 2, 3 * (N - 1)),
+        ("pointwise", 2, 3 * N),
+        ("first_token", 2, 3),
+        ("cascade", 2, 2 * 3 * (N - 1)),
+        ("aggregate", 2, 3 + 3 * (N - 1)),
     ],
 )
 def test_retries_count_the_further_attempts_of_each_step(method: str, retries: int, calls: int) -> None:

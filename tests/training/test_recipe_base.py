@@ -162,7 +162,6 @@ def test_a_recipe_cannot_be_its_own_base(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_file_that_names_itself_beside_itself_is_refused(tmp_path: Path) -> None:
-    # DEFECT: "base: mine.yaml" in /some/mine.yaml is another spelling of the file's name, and is read without end.
     path = write(tmp_path, "mine.yaml", {"base": "mine.yaml", "name": "mine"})
     with pytest.raises(RecipeError, match="base"):
         read(path)
@@ -170,7 +169,6 @@ def test_a_file_that_names_itself_beside_itself_is_refused(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("length", [2, 3])
 def test_bases_that_go_round_in_a_circle_are_refused(tmp_path: Path, length: int) -> None:
-    # DEFECT: a circle of bases ends in Python's RecursionError instead of a RecipeError that names them.
     for number in range(length):
         write(tmp_path, f"r{number}.yaml", {"base": f"r{(number + 1) % length}.yaml", "name": f"r{number}"})
     with pytest.raises(RecipeError, match="base"):

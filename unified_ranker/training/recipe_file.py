@@ -21,7 +21,12 @@ def names_in(package: str) -> list[str]:
 
 
 def read_recipe(
-    name: str | Path, overrides: Sequence[str] = (), *, package: str, whole: Sequence[str] = ()
+    name: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    package: str,
+    whole: Sequence[str] = (),
+    derived: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Read a recipe of a package, or a file, and apply overrides.
 
@@ -32,6 +37,7 @@ def read_recipe(
         name: A name of :func:`names_in`, or the path of a ``.yaml`` file.
         overrides: ``key=value`` with dots for parts, such as ``optimizer.learning_rate=1e-4``.
         package: Package whose recipes are known by name.
+        derived: Recipes that this one is a base of.
         whole: Parts whose keys hold dots themselves: ``verl.trainer.nnodes=2`` sets ``trainer.nnodes`` of ``verl``.
 
     Raises:
@@ -56,21 +62,27 @@ def read_recipe(
         raise RecipeError(f"recipe {name!s}: not YAML: {error}") from error
     if not isinstance(record, dict):
         raise RecipeError(f"recipe {name!s}: expected a mapping")
-    record = _on_base(record, name, package=package, whole=whole)
+    record = _on_base(record, name, package=package, whole=whole, derived=derived)
     for override in overrides:
         _override(record, override, whole)
     return record
 
 
-def _on_base(record: dict[str, Any], name: str | Path, *, package: str, whole: Sequence[str]) -> dict[str, Any]:
+def _on_base(
+    record: dict[str, Any], name: str | Path, *, package: str, whole: Sequence[str], derived: tuple[str, ...]
+) -> dict[str, Any]:
     base = record.pop("base", None)
     if base is None:
         return record
-    if not isinstance(base, str) or base == str(name):
+    if not isinstance(base, str):
         raise RecipeError(f"recipe {name!s}: base={base!r} must be the name or file of another recipe")
-    if base.endswith((".yaml", ".yml")) and not Path(base).is_absolute():
-        base = str(Path(name).parent / base)
-    found = read_recipe(base, package=package, whole=whole)
+    if base.endswith((".yaml", ".yml")):
+        base = str((Path(name).parent / base).resolve())
+    own = str(Path(name).resolve()) if str(name).endswith((".yaml", ".yml")) else str(name)
+    line = (*derived, own)
+    if base in line:
+        raise RecipeError(f"recipe {name!s}: base={base!r} goes in a circle: {' → '.join((*line, base))}")
+    found = read_recipe(base, package=package, whole=whole, derived=line)
     for key, value in record.items():
         laid_over = key in whole and isinstance(value, dict) and isinstance(found.get(key), dict)
         found[key] = {**found[key], **value} if laid_over else value

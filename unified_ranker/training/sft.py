@@ -21,7 +21,7 @@ from unified_ranker.schema.types import DOMAINS, RankingExample
 from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.registry import method_named
 from unified_ranker.tasks.build import read_split
-from unified_ranker.training.encode import Encoded, encode, encode_grade
+from unified_ranker.training.encode import Encoded, LabelStep, encode, encode_grade
 from unified_ranker.training.lists import balanced, random_case, training_lists
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Architecture, make_model, minilm_embeddings
@@ -252,10 +252,7 @@ class Trainer:
             vocabulary = out.last_hidden_state.sum() * 0.0
             if picked:
                 soft = out.last_hidden_state[[row for row, _ in picked], [step.position for _, step in picked]] @ head.T
-                losses = [
-                    -line.float().log_softmax(-1)[list(step.right)].mean() - math.log(len(step.right))
-                    for line, (_, step) in zip(soft, picked, strict=True)
-                ]
+                losses = [_vocabulary_loss(line.float(), step) for line, (_, step) in zip(soft, picked, strict=True)]
                 vocabulary = torch.stack(losses).mean()
             spots = [(row, *spot) for row, entry in enumerate(batch) for spot in entry.hard]
             if spots:
@@ -473,6 +470,17 @@ class Trainer:
         write_settings(folder, self.settings)
         (folder / "recipe.yaml").write_text(yaml.safe_dump(self.recipe.to_dict(), sort_keys=False), encoding="utf-8")
         return folder
+
+
+def _vocabulary_loss(line: torch.Tensor, step: LabelStep) -> torch.Tensor:
+    """Return the cross-entropy of a step's target over the whole vocabulary, above the best attainable."""
+    logprobs = line.log_softmax(-1)
+    if step.weights:
+        target = torch.tensor(step.weights, device=line.device)
+        soft: torch.Tensor = -(target * logprobs[list(step.in_play)]).sum() - torch.special.entr(target).sum()
+        return soft
+    hard: torch.Tensor = -logprobs[list(step.right)].mean() - math.log(len(step.right))
+    return hard
 
 
 def _options(recipe: Recipe) -> dict[str, Any]:

@@ -250,12 +250,28 @@ def _given(recipe: VerlSFTRecipe) -> list[list[dict[str, str]]]:
         raise DataError(f"{path}: not a parquet file: {error}") from error
     if "messages" not in table.column_names or not table.num_rows:
         raise DataError(f"{path}: it must have rows and a column 'messages'; it has {table.num_rows} rows")
-    given = [[dict(entry) for entry in messages] for messages in table.column("messages").to_pylist()]
+    given = [
+        _conversation(messages, where=f"{path}, row {number}")
+        for number, messages in enumerate(table.column("messages").to_pylist(), start=1)
+    ]
     rng = random.Random(f"{recipe.seed}/conversations")
     rows: list[list[dict[str, str]]] = []
     while len(rows) < recipe.rows:
         rows += rng.sample(given, len(given))
     return rows[: recipe.rows]
+
+
+def _conversation(messages: Any, *, where: str) -> list[dict[str, str]]:
+    whole = isinstance(messages, list) and all(
+        isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in ("role", "content"))
+        for entry in messages
+    )
+    if not whole or len(messages) < 2 or messages[-1]["role"] != "assistant":
+        raise DataError(
+            f"{where}: column 'messages' is {str(messages)[:80]!r}; it must be a list of role and content that ends "
+            "with the assistant's"
+        )
+    return [{"role": entry["role"], "content": entry["content"]} for entry in messages]
 
 
 def _length(row: Sequence[Mapping[str, str]], setting: Any) -> int:

@@ -93,9 +93,14 @@ def settings(
     }
     if recipe.options.get("permute"):
         found["+actor_rollout_ref.rollout.engine_kwargs.vllm.logits_processors"] = [PERMUTE]
+    grades = recipe.method == "pointwise"
     if recipe.restricted and answer_tokens and recipe.platform == "cpu":
         found[f"+actor_rollout_ref.model.override_config.{ANSWERS}"] = list(answer_tokens)
-    elif recipe.restricted and label_tokens and recipe.platform == "cpu":
+        if recipe.frozen_labels and label_tokens:
+            # A label stands in the prompts of grades, too.
+            found[f"+actor_rollout_ref.model.override_config.{LABELS}"] = list(label_tokens)
+            found[f"+actor_rollout_ref.model.override_config.{FROZEN}"] = True
+    elif recipe.restricted and label_tokens and not grades and recipe.platform == "cpu":
         # The actor's probabilities are those among the free labels, as the engine's are after its restriction.
         found[f"+actor_rollout_ref.model.override_config.{LABELS}"] = list(label_tokens)
         found[f"+actor_rollout_ref.model.override_config.{FROZEN}"] = recipe.frozen_labels

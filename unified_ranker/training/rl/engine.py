@@ -44,10 +44,13 @@ class SharedPromptEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl ca
         frozen = bool(getattr(module.config, FROZEN, False))
         if self._answers:
             _narrow(module.get_output_embeddings(), self._answers, frozen=False)
-        if self._labels:
+        elif self._labels:
             _narrow(module.get_output_embeddings(), self._labels, frozen=frozen)
         if self._labels and frozen:
             _freeze(module.get_input_embeddings(), self._labels)
+        if self._answers:
+            # Labels stand in the prompts alone, and restrict nothing.
+            self._labels = []
         return module
 
     def prepare_model_inputs(self, micro_batch: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -19,7 +19,7 @@ from unified_ranker.training.lists import whole_grade
 from unified_ranker.training.rl.play import Tokens
 from unified_ranker.training.rl.trainable import Trainable, shown
 
-_ANSWER = re.compile(r"(<answer>)(.*?)(</answer>)", re.DOTALL)
+_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class Mutation:
         reference = whole_grade(example, candidate, top=top)
         if rng.random() < 0.5:
             return self.answers[reference]
-        return self.answers[min(top, max(0, reference + rng.choice((-1, 1))))]
+        near = [grade for grade in (reference - 1, reference + 1) if 0 <= grade <= top]
+        return self.answers[rng.choice(near)]
 
     def apply(
         self,
@@ -65,15 +66,20 @@ class Mutation:
     ) -> Tokens:
         """Return the tokens of a reply whose grade was changed; without log-probabilities, which nobody knows.
 
-        A reply with tags, but no answer within them, stays as it is: its format is what there is to learn.
+        A reply without an answer in its tags stays as it is, for its format is what there is to learn; so does one that
+        would outgrow its room.
         """
         candidate = _of_prompt(example, strategy, prompt, tools)
         grade = self.variant(example, candidate, session)
         if not strategy.sampling.reasoning:
             return Tokens(tools.spell(grade, after=""))
         text = tools.decode(written)
-        changed, count = _ANSWER.subn(rf"\g<1>{grade}\g<3>", text)
-        return Tokens(tools.spell(changed, after="") if count else tuple(written))
+        answers = list(_ANSWER.finditer(text))
+        if not answers or not answers[-1][1].strip():
+            return Tokens(tuple(written))
+        start, end = answers[-1].span(1)
+        changed = tools.spell(text[:start] + grade + text[end:], after="")
+        return Tokens(changed if len(changed) <= strategy.room(example) else tuple(written))
 
 
 def _of_prompt(example: RankingExample, strategy: Trainable, prompt: Sequence[int], tools: TokenizerTools) -> Candidate:

@@ -205,6 +205,9 @@ class Setting:
             return prompt, room
         if isinstance(strategy, Setwise) and strategy.places == 1 and len(example.candidates) <= strategy.set_size:
             return prompt, room
+        if isinstance(strategy, Setwise) and len(example.candidates) > strategy.set_size:
+            # Sets that are asked later may be of longer texts than the first.
+            return max(prompt, min(self.token_budget, self.tools.context_tokens) - room), room
         if isinstance(strategy, Setwise) or not isinstance(strategy, Elimination) or strategy.layout == "rounds":
             # Where texts had to be cut, a later round, of fewer candidates, may show more of each.
             _, written = shown(example, strategy)

@@ -203,16 +203,6 @@ def _check_combinations(recipe: RLRecipe) -> None:
         raise RecipeError(
             "options.guided: rollouts are not held to a pattern; use options.permute=true, or leave it out"
         )
-    micro = recipe.verl.get("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu")
-    dynamic = recipe.verl.get("actor_rollout_ref.actor.use_dynamic_bsz")
-    # Where each rollout is one sequence; others come to numbers that only the run knows.
-    single = recipe.method == "dranker" or bool(recipe.options.get("permute")) or recipe.form == "cases"
-    if single and isinstance(micro, int) and not dynamic and recipe.batch * recipe.group % micro:
-        raise RecipeError(
-            f"batch={recipe.batch} · group={recipe.group} sequences do not divide into micro-batches of {micro}; set "
-            "verl.actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu to a divisor, or "
-            "verl.actor_rollout_ref.actor.use_dynamic_bsz=true"
-        )
     if recipe.method == "pointwise" and recipe.options.get("score", "expectation") != "grade":
         raise RecipeError("method='pointwise': a rollout is one grade a candidate; set options.score='grade'")
     if recipe.options.get("ask") == "worst":
@@ -241,3 +231,13 @@ def _check_combinations(recipe: RLRecipe) -> None:
             raise RecipeError(f"options.{name}: rows and rollouts go by the recipe's own seed; set seed instead")
     if recipe.group < 2 and recipe.verl.get("algorithm.adv_estimator", "grpo") in ("grpo", "step_grpo"):
         raise RecipeError(f"group={recipe.group}: a group of one has nothing to be compared with; take at least 2")
+    micro = recipe.verl.get("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu")
+    dynamic = recipe.verl.get("actor_rollout_ref.actor.use_dynamic_bsz")
+    # Where each rollout is one sequence; others come to numbers that only the run knows.
+    single = recipe.method == "dranker" or bool(recipe.options.get("permute")) or recipe.form == "cases"
+    if single and isinstance(micro, int) and not dynamic and recipe.batch * recipe.group % micro:
+        raise RecipeError(
+            f"batch={recipe.batch} · group={recipe.group} sequences do not divide into micro-batches of {micro}; set "
+            "verl.actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu to a divisor, or "
+            "verl.actor_rollout_ref.actor.use_dynamic_bsz=true"
+        )

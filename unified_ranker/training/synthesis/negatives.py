@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from unified_ranker.schema.types import Candidate, RankingExample
@@ -51,4 +50,4 @@ def _in_places(example: RankingExample, wanted: Sequence[Candidate], others: Seq
     """Return the list in which relevant candidates keep their places, and the others fill the rest in order."""
     relevant, rest = {c.id for c in wanted}, iter(others)
     candidates = tuple(c if c.id in relevant else next(rest) for c in example.candidates)
-    return replace(example, candidates=candidates)
+    return example.with_candidates(candidates)

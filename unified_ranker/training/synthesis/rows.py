@@ -12,6 +12,7 @@ from unified_ranker.schema.jsonl import example_from_dict
 from unified_ranker.schema.parquet import write_parquet, write_quietly
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.tasks.build import read_card, read_split
+from unified_ranker.tasks.card import split_facts
 from unified_ranker.training.synthesis.keep import verdict
 from unified_ranker.training.synthesis.setting import Synthesis
 from unified_ranker.training.synthesis.teacher import Teacher
@@ -45,13 +46,13 @@ def conversations(
         by_id = {candidate: name for name, candidate in order["labels"].items()}
         separator = teacher.separator(example)
         answer = separator.join(by_id[name] for name in order["ids"])
-        reply = settled(order["reasoning"], answer, tags=setting.reasoning)
+        reply = settled(teacher.plain(order["reasoning"]), answer, tags=setting.reasoning)
         rows.append([*teacher.messages(example), {"role": "assistant", "content": reply}])
     if "pointwise" in setting.methods:
         for name, said in record["grades"].items():
             if said["grade"] is None or said["outcome"] != "ok":
                 continue
-            reply = settled(said["reasoning"], str(said["grade"]), tags=setting.reasoning)
+            reply = settled(teacher.plain(said["reasoning"]), str(said["grade"]), tags=setting.reasoning)
             rows.append([*teacher.messages(example, name), {"role": "assistant", "content": reply}])
     return rows
 
@@ -87,7 +88,9 @@ def write_rows(
             continue
         kept += 1
         split = split_of(example, setting)
-        lists[example.task][split].append(replace(example, relevance=grades, split=split))
+        # A conversation may be worth learning from where the grades are not.
+        if len(set(grades.values())) > 1:
+            lists[example.task][split].append(replace(example, relevance=grades, split=split))
         if split == "train":
             rows += conversations(record, number, setting=setting, teacher=teacher)
     _write_conversations(rows, out / "sft.parquet")
@@ -112,5 +115,7 @@ def _write_task(
     for split, examples in splits.items():
         write_parquet(place / f"{split}.parquet", examples)
     write_parquet(place / "test.parquet", read_split(data, task, "test"))
-    card = {**read_card(data / task), "synthesis": setting.to_dict()}
+    known = read_card(data / task)
+    facts = {split: split_facts(examples, binary=known["binary"]) for split, examples in splits.items()}
+    card = {**known, "splits": {**known["splits"], **facts}, "synthesis": setting.to_dict()}
     (place / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -95,14 +95,15 @@ def run(
     Raises:
         DataError: ``out`` holds a synthesis that asked otherwise.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    _claim(setting, out)
     path = out / "teacher.jsonl"
-    drop_unfinished(path)
-    done = finished_records(path)
-    examples = lists_of(setting, data)
+    examples, done = lists_of(setting, data), finished_records(path)
     missing = [example for example in examples if example.id not in done]
+    _check_same(setting, teacher, out)
     say(f"to ask: {priced(plan(setting, teacher, missing), prompt=prompt_price, reply=reply_price)}")
+    # Nothing stands in the way of another start if this one comes no further.
+    out.mkdir(parents=True, exist_ok=True)
+    drop_unfinished(path)
+    _asked(out).write_text(json.dumps(_wanted(setting, teacher), indent=1) + "\n", encoding="utf-8")
     spent = Cost()
     with path.open("a", encoding="utf-8") as file:
         for number, record in enumerate(teacher.ask(missing, concurrency=concurrency), start=1):
@@ -126,18 +127,33 @@ _USAGE = ("calls", "prompt_tokens", "generated_tokens")
 _ASKED = ("samples", "negatives", "top_grade", "reasoning", "temperature", "max_tokens", "seed")
 
 
-def _claim(setting: Synthesis, out: Path) -> None:
-    path, wanted = out / "asked.json", {name: setting.to_dict()[name] for name in _ASKED}
-    if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
-        for name, value in wanted.items():
-            if known.get(name) != value:
-                raise DataError(
-                    f"{str(out)!r} holds a synthesis with {name}={known.get(name)!r}, not {value!r}; choose another "
-                    "--out"
-                )
+def _asked(out: Path) -> Path:
+    return out / "asked.json"
+
+
+def _wanted(setting: Synthesis, teacher: Teacher) -> dict[str, Any]:
+    return {**{name: setting.to_dict()[name] for name in _ASKED}, **teacher.asks}
+
+
+def _check_same(setting: Synthesis, teacher: Teacher, out: Path) -> None:
+    said = out / "teacher.jsonl"
+    if not _asked(out).is_file() or not said.is_file() or not said.stat().st_size:
         return
-    path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+    try:
+        known = json.loads(_asked(out).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{_asked(out)}: not JSON: {error}; choose another --out") from error
+    for name, value in _wanted(setting, teacher).items():
+        if known.get(name) != value:
+            raise DataError(
+                f"{str(out)!r} holds a synthesis with {name}={known.get(name)!r}, not {value!r}; choose another --out"
+            )
+
+
+def missing_lists(setting: Synthesis, data: Path, out: Path) -> list[RankingExample]:
+    """Return the lists that a synthesis in ``out`` has yet to ask about."""
+    done = finished_records(out / "teacher.jsonl")
+    return [example for example in lists_of(setting, data) if example.id not in done]
 
 
 def _in_order(examples: Sequence[RankingExample], done: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:

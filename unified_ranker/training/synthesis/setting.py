@@ -54,6 +54,10 @@ class Synthesis:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise OptionError("tasks is empty; name at least one")
+        for option, names in (("tasks", self.tasks), ("methods", self.methods)):
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise OptionError(f"{option}: {twice!r} is named twice")
         for name in self.tasks:
             if task_named(name).domain != "passage" and self.negatives == "hard":
                 raise OptionError(

@@ -9,6 +9,7 @@ from typing import Any
 
 from unified_ranker.exchange import Backend, Message
 from unified_ranker.model_settings import ModelSettings
+from unified_ranker.prompts.neutralise import neutralise
 from unified_ranker.ranker import Ranker
 from unified_ranker.schema.jsonl import example_to_dict
 from unified_ranker.schema.types import Ranking, RankingExample, Step, Usage
@@ -63,7 +64,14 @@ class Teacher:
             "temperature": setting.temperature,
             "max_tokens": setting.max_tokens,
         }
-        self.setting, self.backend = setting, backend
+        self.setting, self.backend, self.style = setting, backend, style
+        tools = backend.text
+        #: What its prompts depend on, beside the setting: who goes on with a synthesis has to share it.
+        self.asks = {
+            "style": style,
+            "labels": list(tools.labels),
+            "token_budget": min(known.token_budget or tools.context_tokens, tools.context_tokens),
+        }
         self.grader = Ranker(
             backend, method="pointwise", score="grade", top_grade=setting.top_grade, seed=setting.seed, **shared
         )
@@ -99,6 +107,10 @@ class Teacher:
         found = [ranker.rank_batch(copy, concurrency=concurrency) for ranker, copy in zip(rankers, shown, strict=True)]
         for example, grading, *orders in zip(kept, *found, strict=True):
             yield record_of(example, grading, orders)
+
+    def plain(self, thoughts: str) -> str:
+        """Return thoughts without what a chat template, or a parser of replies, would read as its own marks."""
+        return neutralise(thoughts, self.backend.text.control_tokens)
 
     def separator(self, example: RankingExample) -> str:
         """Return what stands between the labels of an order."""
@@ -149,7 +161,7 @@ def record_of(example: RankingExample, grading: Ranking, orders: Sequence[Rankin
                 "ids": [candidate.id for candidate in order.order],
                 "labels": {name: candidate for step in order.steps for name, candidate in step.labels.items()},
                 "outcome": order.steps[0].outcome if order.steps else "ok",
-                "reasoning": order.steps[0].reasoning if order.steps else "",
+                "reasoning": _whole(order.steps[0].reasoning) if order.steps else "",
             }
             for order in orders
         ],
@@ -157,8 +169,13 @@ def record_of(example: RankingExample, grading: Ranking, orders: Sequence[Rankin
     }
 
 
+def _whole(text: str) -> str:
+    """Return a text without halves of characters, which no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _said(step: Step, grade: int) -> dict[str, Any]:
-    return {"grade": grade if grade >= 0 else None, "outcome": step.outcome, "reasoning": step.reasoning}
+    return {"grade": grade if grade >= 0 else None, "outcome": step.outcome, "reasoning": _whole(step.reasoning)}
 
 
 def _counts(usage: Usage) -> dict[str, int]:
