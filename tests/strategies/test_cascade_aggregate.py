@@ -241,7 +241,7 @@ def test_the_shuffle_is_the_same_for_all_ways_and_shuffles_are_a_way() -> None:
         ({"of": ["iranker", "dranker"], "fusion": "rff"}, "fusion='rff' is not known; did you mean 'rrf'"),
         ({"of": "iranker", "chains": 0, "temperature": 1.0}, "chains=0 must be ≥ 1"),
         ({"of": "iranker", "chains": True, "temperature": 1.0}, "chains=True must be ≥ 1"),
-        ({"of": "iranker", "chains": 3}, "chains=3 at temperature=0 would be 3 times the same"),
+        ({"of": "iranker", "chains": 3}, "chains=3 at temperature=0.0 would be 3 times the same"),
     ],
 )
 def test_what_cannot_be_joined_is_refused_at_once(options: dict[str, Any], named: str) -> None:

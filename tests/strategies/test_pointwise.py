@@ -202,11 +202,10 @@ def test_with_reasoning_the_probabilities_are_those_after_the_thoughts(score: st
         assert (before.choices, after.choices) == ((), GRADES)
         assert (before.stop, after.stop) == (("</answer>",), ())
         assert (before.reply_prefix, after.reply_prefix) == ("", "<think>because</think><answer>")
-        assert before.session == after.session != ""
-        assert (before.last, after.last) == (False, True)
+        # Whoever fails asks no second time, so that nobody could end a session.
+        assert before.session == after.session == ""
         assert before.max_tokens == 1024
         assert after.max_tokens < 10
-    assert len({request.session for request in first}) == 3
     assert ranking.usage.calls == 6
     assert [step.reasoning for step in ranking.steps] == ["because"] * 3
     assert "Think first, inside <think> </think>; then give the number alone" in first[0].messages[-1].content
@@ -234,14 +233,6 @@ def test_whoever_gave_no_grade_is_not_asked_for_probabilities() -> None:
     assert backend.batches == [2, 1]
     assert ranking.ids == ("1", "0")
     assert ranking.usage.failed_steps == 1
-
-
-@pytest.mark.parametrize("options", [{"reasoning": True}, {"unguided": True}])
-def test_every_session_that_was_begun_is_ended(options: dict[str, Any]) -> None:
-    _, backend = ask(lambda request: "no idea", 3, **options)
-    begun = {request.session for request in backend.requests if request.session}
-    ended = {request.session for request in backend.requests if request.last} | set(backend.forgotten)
-    assert begun == ended
 
 
 def test_a_reasoned_yes_is_read() -> None:

@@ -199,7 +199,7 @@ def test_any_method_ranks_a_window(inner: Any, calls: int) -> None:
 def test_what_all_windows_cost_is_added_up() -> None:
     for order in ORDERS:
         paid: list[Completion] = []
-        ranking, backend = ask(counting(Judge(mixed(30)), paid), 30, size=6, step=3, order=order, passes=2)
+        ranking, backend = ask(counting(Judge(mixed(30)), paid), 30, size=6, order=order, passes=2)
         assert ranking.usage.calls == len(paid) == len(backend.requests)
         assert ranking.usage.prompt_tokens == sum(entry.prompt_tokens for entry in paid)
         assert ranking.usage.generated_tokens == sum(entry.generated_tokens for entry in paid)
@@ -222,7 +222,7 @@ def test_a_window_whose_reply_says_nothing_stays_as_it_is_and_is_counted() -> No
 def test_only_those_above_the_pivot_go_on() -> None:
     # Item 3 is the second of the first window; 6 and 8 are better.
     worth = dict(zip("0123456789", [3.0, 1.0, 8.0, 6.0, 0.0, 5.0, 7.0, 4.0, 9.0, 2.0], strict=True))
-    ranking, backend = ask(Judge(worth), 10, order="partition", size=4, step=1)
+    ranking, backend = ask(Judge(worth), 10, order="partition", size=4)
     assert windows(backend) == [["0", "1", "2", "3"], ["3", "4", "5", "6"], ["3", "7", "8", "9"], ["2", "6", "8"]]
     assert backend.batches == [1, 2, 1]
     # Above the pivot, the pivot, what was below it in the first window, and then in the others.
@@ -241,7 +241,7 @@ def test_an_ideal_list_takes_one_pass_of_windows() -> None:
 @pytest.mark.parametrize(("pivot", "beside"), [(None, "2"), (1, "0"), (3, "2"), (5, "4")])
 def test_the_pivot_is_the_one_at_its_place_in_the_first_window(pivot: int | None, beside: str) -> None:
     worth = {str(number): float(-number) for number in range(16)}
-    _, backend = ask(Judge(worth), 16, order="partition", size=6, step=1, pivot=pivot)
+    _, backend = ask(Judge(worth), 16, order="partition", size=6, pivot=pivot)
     assert [window[0] for window in windows(backend)[1:]] == [beside, beside]
 
 
@@ -252,7 +252,7 @@ def test_a_judge_that_knows_gets_the_places_down_to_the_pivot_right(
 ) -> None:
     pivot = data.draw(st.none() | st.integers(1, size - 1))
     worth = mixed(n, seed)
-    ranking, backend = ask(Judge(worth), n, order="partition", size=size, step=1, pivot=pivot)
+    ranking, backend = ask(Judge(worth), n, order="partition", size=size, pivot=pivot)
     sure = n if n <= size else (pivot or size // 2)
     assert ranking.ids[:sure] == best_first(worth)[:sure]
     assert sorted(ranking.ids, key=int) == list(worth)
@@ -290,7 +290,7 @@ def test_any_judge_comes_to_an_end_with_a_permutation(
     n: int, size: int, order: str, passes: int, judge: Any, data: st.DataObject
 ) -> None:
     pivot = data.draw(st.none() | st.integers(1, size - 1)) if order == "partition" else None
-    step = data.draw(st.integers(1, size))
+    step = data.draw(st.integers(1, size)) if order == "bottom_up" else None
     ranking, backend = ask(judge, n, size=size, step=step, order=order, passes=passes, pivot=pivot)
     assert sorted(ranking.ids, key=int) == [str(number) for number in range(n)]
     assert len(ranking.steps) == len(backend.requests)
@@ -302,7 +302,7 @@ def test_any_judge_comes_to_an_end_with_a_permutation(
 @pytest.mark.parametrize("judge", [reversing, pivot_last])
 @pytest.mark.parametrize("size", [2, 5])
 def test_a_long_list_whose_every_window_is_turned_round_comes_to_an_end(judge: Any, size: int) -> None:
-    ranking, _ = ask(judge, 70, size=size, step=1, order="partition")
+    ranking, _ = ask(judge, 70, size=size, order="partition")
     assert sorted(ranking.ids, key=int) == [str(number) for number in range(70)]
 
 

@@ -198,8 +198,7 @@ def _window(writers: Writers | None, sampling: Sampling, own: dict[str, Any]) ->
 def _cascade(writers: Writers | None, sampling: Sampling, own: dict[str, Any]) -> Strategy:
     # What nobody asked for in particular reads one forward pass, and does not think.
     quick = replace(sampling, reasoning=False, unguided=False, temperature=0.0)
-    given = own.get("first")
-    first = _part("first", given or "first_token", writers, sampling if given else quick)
+    first = _part("first", own.get("first", "first_token"), writers, sampling if "first" in own else quick)
     then = _part("then", own.get("then", "iranker"), writers, replace(sampling, shuffle_seed=None))
     return Cascade(**{**own, "first": first, "then": then})
 

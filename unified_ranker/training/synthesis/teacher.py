@@ -110,7 +110,9 @@ class Teacher:
 
     def plain(self, thoughts: str) -> str:
         """Return thoughts without what a chat template, or a parser of replies, would read as its own marks."""
-        return neutralise(thoughts, self.backend.text.control_tokens)
+        clean = "\n".join(neutralise(line, self.backend.text.control_tokens) for line in thoughts.split("\n"))
+        # Blanks are joined as well, of which nothing is to be said where there was no mark.
+        return thoughts if clean.split() == thoughts.split() else clean
 
     def separator(self, example: RankingExample) -> str:
         """Return what stands between the labels of an order."""
