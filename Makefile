@@ -90,8 +90,9 @@ rl: install $(DATA) install-engines ## some minutes of supervised training, then
 	$(ENGINES)/bin/unified-ranker train rl --recipe iranker-tiny --data $(DATA) --out $(RUN)/rl \
 		model=$(abspath $(RUN))/start/model
 
+# A worker for each processor; a file's tests share what they set up, so that they stay together.
 test: install-dev ## the quick tests: no network, no accelerator
-	$(BIN)/python -m pytest -m "not slow and not gpu and not vllm and not verl"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not gpu and not vllm and not verl"
 
 test-slow: install-dev ## the slow tests: wheels, training runs
 	$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not verl"

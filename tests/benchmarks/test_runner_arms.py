@@ -20,6 +20,7 @@ from unified_ranker.backends import ScriptedBackend
 from unified_ranker.errors import OptionError
 from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings, write_settings
 from unified_ranker.prompts import load_template
+from unified_ranker.prompts.thoughts import Thought, write_thoughts
 from unified_ranker.schema.types import Ranking, RankingExample
 
 TASK = ToyTask("passage-5", train=[[1, 0]], test=[[0, 2, 1], [3, 0], [0, 1, 0, 2], [1, 0]])
@@ -338,7 +339,7 @@ def test_the_hash_of_prompts_changes_with_a_template_of_the_package(
 def test_settings_tell_thoughts_by_what_they_say(folder: Path, tmp_path: Path) -> None:
     found = []
     for text in ("one", "two"):
-        (tmp_path / "thoughts.jsonl").write_text(text, encoding="utf-8")
+        write_thoughts(tmp_path / "thoughts.jsonl", [Thought("passage", "g", "a query", text)])
         found.append(ModelArm({"name_or_path": folder, "thoughts": tmp_path / "thoughts.jsonl"}).settings(TASK))
     assert found[0]["thoughts_hash"] != found[1]["thoughts_hash"]
     assert str(tmp_path) not in json.dumps(found)

@@ -190,9 +190,9 @@ def test_the_engine_is_loaded_with_a_prefix_cache_and_without_and_closed(data: P
 def test_every_measured_run_begins_with_a_cold_cache(data: Path, model: Path, loads: Loads) -> None:
     measured(data, model)
     cached, _, uncached = loads.made
-    # Ten strategies, one with structured outputs, the floor, two references; three of them at each of two sizes.
-    assert len(named.STRATEGIES) == 10
-    assert cached.resets == (10 + 1 + 1 + 2) * REPEATS + 3 * 2
+    # Eleven strategies, one with structured outputs, the floor, two references; three of them at each of two sizes.
+    assert len(named.STRATEGIES) == 11
+    assert cached.resets == (11 + 1 + 1 + 2) * REPEATS + 3 * 2
     assert uncached.resets == REPEATS + 2
     # Lock-step without a cache, and nothing else, is asked there: warm-up and repeats, then both sizes.
     asked_each = LISTS * (SIZE - 1)

@@ -32,7 +32,7 @@ MORE_WAYS: list[dict[str, Any]] = [
     {"method": "setwise", "sort": "bubblesort", "set_size": 2, "style": "compact"},
     {"method": "setwise", "sort": "insertion", "set_size": 3, "places": 2},
     {"method": "window", "size": 3, "step": 2, "passes": 2},
-    {"method": "window", "size": 3, "step": 1, "order": "partition"},
+    {"method": "window", "size": 3, "order": "partition"},
     {"method": "window", "size": 4, "step": 2, "inner": "iranker", "style": "compact"},
     {"method": "pointwise", "score": "grade"},
     {"method": "pointwise", "score": "grade", "scale": "yes_no", "style": "compact"},

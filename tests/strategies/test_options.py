@@ -76,11 +76,10 @@ CHANGES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
     "size": (4, {"step": 2}, "messages"),
     "step": (1, {"size": 4, "step": 2}, None),
     "passes": (2, {}, None),
-    "order": ("partition", {"size": 4, "step": 2}, "messages"),
-    "pivot": (1, {"order": "partition", "size": 4, "step": 2}, None),
+    "order": ("partition", {"size": 4}, "messages"),
+    "pivot": (1, {"order": "partition", "size": 4}, None),
     "scale": ("yes_no", {}, "choices"),
     "top_grade": (7, {}, "choices"),
-    "score": ("grade", {"reasoning": True}, "session"),
     "first": ("iranker", {}, "messages"),
     "then": ("dranker", {}, None),
     "depth": (3, {}, None),
@@ -91,7 +90,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
     "token_budget": (180, {}, "messages"),
 }
 #: Options that change nothing that is asked: how rankings are joined.
-OF_THE_RESULT: dict[str, Any] = {"fusion": "borda"}
+OF_THE_RESULT: dict[str, Any] = {"fusion": "borda", "score": "grade"}
 #: A prompt of one candidate is shorter than those of a list.
 SHORT = {("pointwise", "token_budget"): 80}
 #: Options of the ranker itself, which no strategy sees.

@@ -168,7 +168,7 @@ def test_grades_that_were_repaired_or_missing_are_not_taught(data: Path) -> None
         (thinks(), {"keep": "promoting"}, {"no promotion": 1}),
         (thinks(order=worst_first), {"keep": "promoting"}, {"no promotion": 4}),
     ],
-    ids=str,
+    ids=[str(number) for number in range(9)],
 )
 def test_what_was_dropped_is_told_with_the_reason(
     data: Path, script: Callable[[Request], str], changes: dict[str, Any], dropped: dict[str, int]

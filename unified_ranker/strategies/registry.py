@@ -136,11 +136,18 @@ def make_strategy(
 def _make(
     name: str, writer: PromptWriter, writers: Writers | None, sampling: Sampling, own: dict[str, Any]
 ) -> Strategy:
+    made = _build(name, writer, writers, sampling, own)
     if name not in JOINED and name != "pointwise" and writer.template.unlabelled:
         raise TemplateError(
             f"template {writer.template.name!r} is unlabelled, and method {name!r} asks for labels; drop it, or "
             "use method='pointwise'"
         )
+    return made
+
+
+def _build(
+    name: str, writer: PromptWriter, writers: Writers | None, sampling: Sampling, own: dict[str, Any]
+) -> Strategy:
     if name in JOINED:
         return JOINED[name](writers, sampling, own)
     if name == "dranker":
