@@ -20,13 +20,13 @@ from unified_ranker.schema.types import DOMAINS
 def matrix(results: Sequence[Result], *, metric: str = "RR") -> dict[str, dict[str, Figure]]:
     """Return the mean over each domain's three tasks, by regime and domain; random order stands beside as ``random``.
 
-    A domain of which a task is missing is left out. Tasks beyond the nine (TREC) stand under their own names.
+    A task that was not ranked to its end is left out, and so is a domain of which a task is missing. Tasks beyond the nine (TREC) stand under their own names.
     """
     names = list(dict.fromkeys(result.model for result in results))
     ordered = [RANDOM, *(name for name in REGIMES if name in names)]
     found: dict[str, dict[str, Figure]] = {}
     for name in ordered:
-        rows = {result.task.name: result for result in results if result.model == name}
+        rows = {result.task.name: result for result in results if result.model == name and not result.missing}
         found[name] = {}
         for domain in DOMAINS:
             tasks = [task for task in NINE if TASKS[task].domain == domain]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,16 @@ def test_a_domain_of_which_a_task_is_missing_is_left_out(missing: str) -> None:
         *(each for each in DOMAINS if each != domain),
         *(task for task in NINE if task != missing),
     ]
+
+
+def test_a_task_that_was_not_ranked_to_its_end_is_left_out() -> None:
+    rows = nine("all/iranker", *[0.5] * 9)
+    first = rows[0]
+    cut = replace(first, records=dict(list(first.records.items())[:-1]))
+    assert cut.missing == 1
+    found = matrix([cut, *rows[1:]])
+    assert first.task.name not in found["all"]
+    assert first.task.domain not in found["all"]
 
 
 def test_what_is_none_of_the_nine_stands_for_itself() -> None:
