@@ -11,6 +11,8 @@ RUN ?= runs/rl
 POPULARITY ?= data/open-popularity
 # Where "make bench" and "make bench-full" leave what they measured.
 BENCH ?= runs/bench
+# Test lists of each task that "make bench" ranks; "make bench-full" ranks all.
+LIMIT ?= 200
 RESULTS ?= runs/results
 # RecBole fits neither verl nor vLLM.
 RECBOLE := .venv-recbole
@@ -71,7 +73,7 @@ $(POPULARITY): | $(DATA)
 
 bench: $(VENV)/.installed-bench $(DATA) ## the embedded model on the nine tasks, beside baselines without training
 	$(BIN)/unified-ranker bench run --data $(DATA) --out $(BENCH) --method iranker,dranker --option permute=true \
-		--baselines untrained
+		--baselines untrained --limit $(LIMIT)
 	$(BIN)/unified-ranker bench report $(BENCH) --command "make bench"
 
 bench-full: $(VENV)/.installed-bench install-recbole $(DATA) $(POPULARITY) ## all baselines, both protocols, TREC DL
