@@ -20,7 +20,8 @@ from unified_ranker.schema.types import DOMAINS
 def matrix(results: Sequence[Result], *, metric: str = "RR") -> dict[str, dict[str, Figure]]:
     """Return the mean over each domain's three tasks, by regime and domain; random order stands beside as ``random``.
 
-    A task that was not ranked to its end is left out, and so is a domain of which a task is missing. Tasks beyond the nine (TREC) stand under their own names.
+    A task that was not ranked to its end is left out, and so is a domain of which a task is missing. Tasks beyond the
+    nine (TREC) stand under their own names.
     """
     names = list(dict.fromkeys(result.model for result in results))
     ordered = [RANDOM, *(name for name in REGIMES if name in names)]
