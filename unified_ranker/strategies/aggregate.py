@@ -7,11 +7,11 @@ models are joined by :class:`~unified_ranker.compose.AggregateRanker`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from unified_ranker.errors import OptionError
 from unified_ranker.schema.types import Ranking, RankingExample, Usage
-from unified_ranker.strategies.base import Asking, Strategy
+from unified_ranker.strategies.base import Asking, Strategy, renumbered
 from unified_ranker.strategies.fusion import Fusion, check_fusion, fuse
 from unified_ranker.strategies.together import together
 
@@ -19,12 +19,11 @@ from unified_ranker.strategies.together import together
 def fused(example: RankingExample, rankings: Sequence[Ranking], *, fusion: Fusion, name: str) -> Ranking:
     """Return one ranking made of several, with all of their steps and what all of them cost."""
     order, scores = fuse(example.candidates, rankings, fusion=fusion)
-    steps = [step for ranking in rankings for step in ranking.steps]
     return Ranking(
         example_id=example.id,
         order=order,
         scores=scores,
-        steps=tuple(replace(step, index=index) for index, step in enumerate(steps)),
+        steps=renumbered(step for ranking in rankings for step in ranking.steps),
         usage=sum((ranking.usage for ranking in rankings), Usage()),
         method=name,
     )

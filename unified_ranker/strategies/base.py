@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from unified_ranker.errors import OptionError, ReplyError, unknown_choice
-from unified_ranker.exchange import Completion, Request, TextTools
+from unified_ranker.exchange import Completion, Message, Request, TextTools
 from unified_ranker.prompts import Listed, PromptWriter, choose_labels
-from unified_ranker.schema.types import Candidate, Outcome, Ranking, RankingExample, Usage
+from unified_ranker.schema.types import Candidate, Outcome, Ranking, RankingExample, Step, Usage
 
 OnError = Literal["repair", "retry", "raise"]
 ON_ERROR = ("repair", "retry", "raise")
@@ -92,12 +92,33 @@ class Sampling:
             return self.max_tokens
         return 1024 if self.reasoning else bare
 
+    @property
+    def guided(self) -> bool:
+        """Whether bare answers are restricted to what may be answered."""
+        return not (self.reasoning or self.unguided)
+
+    def request(self, messages: tuple[Message, ...], *, max_tokens: int, **rest: Any) -> Request:
+        """Return a request whose reply is drawn so.
+
+        Args:
+            messages: The chat.
+            max_tokens: Most tokens to write.
+            **rest: Other fields of the request.
+        """
+        return Request(
+            messages=messages,
+            max_tokens=max_tokens,
+            stop=("</answer>",) if self.reasoning else (),
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            **rest,
+        )
+
     def attempt(self, request: Request, number: int) -> Request:
         """Return the request of a further attempt, 0 being the first."""
         if number == 0:
             return request
-        from dataclasses import replace
-
         seed = (self.seed or 0) + number
         return replace(request, temperature=self.temperature or RETRY_TEMPERATURE, seed=seed)
 
@@ -184,6 +205,11 @@ def ask(
             return found, completion, usage, attempts
 
 
+def renumbered(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Return steps of several traces as one trace, numbered in this order."""
+    return tuple(replace(step, index=index) for index, step in enumerate(steps))
+
+
 def new_session() -> str:
     """Return a session name that no other request of this process has."""
     return f"session-{next(_sessions)}"
@@ -219,4 +245,5 @@ __all__ = [
     "label",
     "listing",
     "new_session",
+    "renumbered",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from unified_ranker.schema.types import Ranking, RankingExample, places_below
-from unified_ranker.strategies.base import Asking, Strategy, check_whole
+from unified_ranker.strategies.base import Asking, Strategy, check_whole, renumbered
 
 
 def joined(example_id: str, first: Ranking, then: Ranking, *, name: str) -> Ranking:
@@ -26,7 +26,7 @@ def joined(example_id: str, first: Ranking, then: Ranking, *, name: str) -> Rank
         example_id=example_id,
         order=order,
         scores=places_below(len(order)),
-        steps=tuple(replace(step, index=index) for index, step in enumerate((*first.steps, *then.steps))),
+        steps=renumbered((*first.steps, *then.steps)),
         usage=first.usage + then.usage,
         method=name,
     )

@@ -1,9 +1,9 @@
 """Permutation self-consistency (Tang et al., arXiv 2310.07712): several shuffles of a list, one ranking of them all.
 
 A model's answer depends on the order in which it reads the candidates; the mean over random orders does not. The
-rankings are joined by Borda's rule: the mean place over all of them, and where two candidates have the same, the place
-in the list as it came. The paper takes the ranking of least Kendall distance to all, which is NP-hard to find, and
-which Borda's rule approximates.
+rankings are joined by Borda's rule (:mod:`~unified_ranker.strategies.fusion`): the mean place over all of them, and
+where two candidates have the same, the place in the list as it came. The paper takes the ranking of least Kendall
+distance to all, which is NP-hard to find, and which Borda's rule approximates.
 
 All shuffles are asked at the same time. What comes before the candidates in the prompt, the query and its context, is
 the same in all of them, so that an engine with a prefix cache computes it once.
@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from unified_ranker.errors import OptionError
-from unified_ranker.schema.types import Ranking, RankingExample, Usage, places_below
+from unified_ranker.schema.types import RankingExample, places_below
+from unified_ranker.strategies.aggregate import fused
 from unified_ranker.strategies.base import Asking, Strategy
 from unified_ranker.strategies.together import together
 
@@ -41,20 +42,5 @@ class Consistency:
     def rank(self, example: RankingExample) -> Asking:
         """Rank one example; see :class:`~unified_ranker.strategies.base.Strategy`."""
         rankings = yield from together([strategy.rank(example) for strategy in self.shuffles])
-        listed = {candidate.id: place for place, candidate in enumerate(example.candidates)}
-        places = dict.fromkeys(listed, 0)
-        for ranking in rankings:
-            for place, candidate in enumerate(ranking.order):
-                places[candidate.id] += place
-        order = tuple(sorted(example.candidates, key=lambda candidate: (places[candidate.id], listed[candidate.id])))
-        return Ranking(
-            example_id=example.id,
-            order=order,
-            scores=places_below(len(order)),
-            steps=tuple(
-                replace(step, index=index)
-                for index, step in enumerate(step for ranking in rankings for step in ranking.steps)
-            ),
-            usage=sum((ranking.usage for ranking in rankings), Usage()),
-            method=self.name,
-        )
+        found = fused(example, rankings, fusion="borda", name=self.name)
+        return replace(found, scores=places_below(len(found.order)))

@@ -12,7 +12,7 @@ from unified_ranker.errors import OptionError
 from unified_ranker.prompts import Listed
 from unified_ranker.schema.types import Ranking, RankingExample, places_below
 from unified_ranker.strategies.base import Asking, Strategy, check_whole, listing
-from unified_ranker.strategies.picking import LABEL_TOKENS, Layout, Picking
+from unified_ranker.strategies.picking import Picking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +113,3 @@ class Elimination(Picking):
             usage=usage,
             method=self.name,
         )
-
-
-__all__ = ["LABEL_TOKENS", "Elimination", "Layout"]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unified_ranker.errors import OptionError
-from unified_ranker.exchange import Request
 from unified_ranker.parsing import ParsedOrder, parse_order
 from unified_ranker.prompts import PromptWriter
 from unified_ranker.schema.types import Ranking, RankingExample, Step, places_below
@@ -76,16 +75,12 @@ class OneShot:
         room = self.room(example)
         written = self.writer.write(example, listed, form=self.form, room=room)
         labels = tuple(entry.label for entry in listed)
-        base = Request(
-            messages=written.messages,
+        base = sampling.request(
+            written.messages,
             choices=labels if self.permute else (),
             draws=len(labels) if self.permute else 1,
             pattern=_pattern(labels, separator) if self.guided else "",
             max_tokens=room,
-            stop=("</answer>",) if sampling.reasoning else (),
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
         )
         parsed, completion, usage, attempts = yield from ask(
             sampling,

@@ -10,6 +10,7 @@ Two layouts of the same conversation:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -33,7 +34,7 @@ LAYOUTS = ("rounds", "append")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picking:
+class Picking(ABC):
     """Lets one candidate after the other be named.
 
     Attributes:
@@ -63,13 +64,13 @@ class Picking:
         """How many candidates leave at each step."""
         return 1
 
+    @abstractmethod
     def undecided(self, standing: Sequence[Listed]) -> Listed:
         """Return who leaves where a reply names nobody in play."""
-        raise NotImplementedError
 
+    @abstractmethod
     def steps(self, candidates: int) -> int:
         """Return how many candidates of a list of so many are named."""
-        raise NotImplementedError
 
     def pick(self, example: RankingExample, shown: list[Candidate]) -> Picked:
         """Let candidates be named.
@@ -156,15 +157,8 @@ class Picking:
         self, example: RankingExample, written: Written, listed: list[Listed]
     ) -> Generator[list[Request], list[Completion], tuple[list[tuple[Step, Candidate]], Usage]]:
         sampling, labels = self.sampling, tuple(entry.label for entry in listed)
-        base = Request(
-            messages=written.messages,
-            choices=labels,
-            draws=self.steps(len(listed)),
-            max_tokens=self.steps(len(listed)),
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-        )
+        wanted = self.steps(len(listed))
+        base = sampling.request(written.messages, choices=labels, draws=wanted, max_tokens=wanted)
         found, _, usage, attempts = yield from ask(
             sampling,
             base,
@@ -218,16 +212,11 @@ class Picking:
     ) -> Generator[list[Request], list[Completion], tuple[Step, Usage, list[Listed]]]:
         sampling = self.sampling
         labels = tuple(entry.label for entry in standing)
-        guided = not (sampling.reasoning or sampling.unguided)
-        base = Request(
-            messages=written.messages,
+        base = sampling.request(
+            written.messages,
             reply_prefix=prefix,
-            choices=labels if guided else (),
+            choices=labels if sampling.guided else (),
             max_tokens=sampling.reply_tokens(LABEL_TOKENS),
-            stop=("</answer>",) if sampling.reasoning else (),
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
             session=session,
             last=last,
         )

@@ -22,7 +22,7 @@ from typing import Literal
 from unified_ranker.errors import BackendError, OptionError, unknown_choice
 from unified_ranker.exchange import Completion, Request
 from unified_ranker.parsing import ParsedLabel, parse_label
-from unified_ranker.prompts import Listed, PromptWriter
+from unified_ranker.prompts import Listed, PromptWriter, Written
 from unified_ranker.schema.types import Candidate, Ranking, RankingExample, Step, Usage
 from unified_ranker.strategies.base import (
     Asking,
@@ -103,14 +103,15 @@ class Pointwise:
         """Read the reply, given what it may say."""
         return parse_label(reply, labels, reasoning=self.sampling.reasoning)
 
-    def shown(self, example: RankingExample, candidate: Candidate) -> tuple[list[Listed], RankingExample]:
-        """Return a list of one candidate, as its prompt shows it."""
-        alone = example.with_candidates((candidate,))
-        return label([candidate], self.writer.tools, self.writer.template.label_separator), alone
-
-    def values(self) -> dict[str, str]:
-        """Return what the template's instruction may speak of."""
-        return {"top_grade": self.answers[-1]}
+    def write(self, example: RankingExample, listed: Sequence[Listed]) -> Written:
+        """Write the prompt of a list of one candidate."""
+        return self.writer.write(
+            example.with_candidates(tuple(entry.candidate for entry in listed)),
+            listed,
+            form=self.form,
+            room=self.room(example),
+            values={"top_grade": self.answers[-1]},
+        )
 
     def rank(self, example: RankingExample) -> Asking:
         """Rank one example; see :class:`~unified_ranker.strategies.base.Strategy`.
@@ -136,18 +137,11 @@ class Pointwise:
         self, example: RankingExample, candidate: Candidate, index: int
     ) -> Generator[list[Request], list[Completion], tuple[float, Step, Usage]]:
         sampling, answers = self.sampling, self.answers
-        listed, alone = self.shown(example, candidate)
-        written = self.writer.write(alone, listed, form=self.form, room=self.room(example), values=self.values())
-        guided = not (sampling.reasoning or sampling.unguided)
-        again = not guided and self.score != "grade"
-        request = Request(
-            messages=written.messages,
-            choices=answers if guided else (),
-            max_tokens=self.room(example),
-            stop=("</answer>",) if sampling.reasoning else (),
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
+        listed = label([candidate], self.writer.tools, self.writer.template.label_separator)
+        written = self.write(example, listed)
+        again = not sampling.guided and self.score != "grade"
+        request = sampling.request(
+            written.messages, choices=answers if sampling.guided else (), max_tokens=self.room(example)
         )
         parsed, completion, usage, attempts = yield from ask(
             sampling,

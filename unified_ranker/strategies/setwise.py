@@ -21,7 +21,7 @@ beyond it. (Sets of two make a heap a chain: n² comparisons.)
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar
 
 from unified_ranker.errors import OptionError, unknown_choice
@@ -29,7 +29,16 @@ from unified_ranker.exchange import Completion, Request
 from unified_ranker.parsing import ParsedLabel, parse_label
 from unified_ranker.prompts import PromptWriter
 from unified_ranker.schema.types import Candidate, Ranking, RankingExample, Step, Usage, places_below
-from unified_ranker.strategies.base import Asking, Sampling, ask, check_whole, cost_of_outcome, label, listing
+from unified_ranker.strategies.base import (
+    Asking,
+    Sampling,
+    ask,
+    check_whole,
+    cost_of_outcome,
+    label,
+    listing,
+    renumbered,
+)
 from unified_ranker.strategies.likely import Ask, check_ask, least_likely
 from unified_ranker.strategies.picking import LABEL_TOKENS
 from unified_ranker.strategies.together import together
@@ -113,7 +122,7 @@ class Setwise:
             example_id=example.id,
             order=order,
             scores=places_below(len(order)),
-            steps=tuple(replace(step, index=index) for index, step in enumerate(trace.steps)),
+            steps=renumbered(trace.steps),
             usage=trace.usage,
             method=self.name,
         )
@@ -126,15 +135,8 @@ class Setwise:
         listed = label(among, self.writer.tools, separator)
         labels = tuple(entry.label for entry in listed)
         written = self.writer.write(example, listed, form=self.form, room=self.room(example))
-        guided = not (sampling.reasoning or sampling.unguided)
-        request = Request(
-            messages=written.messages,
-            choices=labels if guided else (),
-            max_tokens=self.room(example),
-            stop=("</answer>",) if sampling.reasoning else (),
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
+        request = sampling.request(
+            written.messages, choices=labels if sampling.guided else (), max_tokens=self.room(example)
         )
         parsed, completion, usage, attempts = yield from ask(
             sampling,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from unified_ranker.errors import OptionError
 from unified_ranker.schema.types import Candidate, Ranking, RankingExample, Step, Usage, places_below
-from unified_ranker.strategies.base import Asking, check_whole, listing
+from unified_ranker.strategies.base import Asking, check_whole, listing, renumbered
 from unified_ranker.strategies.elimination import Elimination
 from unified_ranker.strategies.together import together
 
@@ -84,7 +84,7 @@ class Tournament:
             example_id=example.id,
             order=order,
             scores=places_below(len(order)),
-            steps=tuple(replace(step, index=index) for index, step in enumerate((*steps, *last.steps))),
+            steps=renumbered((*steps, *last.steps)),
             usage=usage + last.usage,
             method=self.name,
         )

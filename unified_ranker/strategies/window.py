@@ -14,13 +14,13 @@ Windows of ``n`` candidates, ``bottom_up``: 1 + ⌈(n - size) / step⌉ a pass, 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from unified_ranker.errors import OptionError, unknown_choice
 from unified_ranker.exchange import Completion, Request
 from unified_ranker.schema.types import Candidate, Ranking, RankingExample, Step, Usage, places_below
-from unified_ranker.strategies.base import Asking, Strategy, check_whole, listing
+from unified_ranker.strategies.base import Asking, Strategy, check_whole, listing, renumbered
 from unified_ranker.strategies.together import together
 
 Order = Literal["bottom_up", "partition"]
@@ -112,7 +112,7 @@ class Window:
             example_id=example.id,
             order=tuple(shown),
             scores=places_below(len(shown)),
-            steps=tuple(replace(step, index=index) for index, step in enumerate(steps)),
+            steps=renumbered(steps),
             usage=usage,
             method=self.name,
         )
@@ -146,10 +146,9 @@ class Window:
             if not risen:
                 break
         else:
-            if head:
-                last = yield from self.inner.rank(_part(example, head))
-                rankings.append(last)
-                head = list(last.order)
+            last = yield from self.inner.rank(_part(example, head))
+            rankings.append(last)
+            head = list(last.order)
         return [*head, *(candidate for tail in reversed(tails) for candidate in tail)], rankings
 
 

@@ -163,11 +163,7 @@ def encode_grade(
     answers = strategy.answers
     grade = whole_grade(example, candidate, top=len(answers) - 1)
     listed = [Listed(rng.choice(list(labels)), candidate)]
-    alone = example.with_candidates((candidate,))
-    written = strategy.writer.write(
-        alone, listed, form=strategy.form, room=strategy.room(alone), values=strategy.values()
-    )
-    prompt = tools.prompt_ids(written.messages)
+    prompt = tools.prompt_ids(strategy.write(example, listed).messages)
     ids = tuple(_single(tools, answer) for answer in answers)
     tokens = [*prompt, ids[grade]]
     hard = []

@@ -18,8 +18,9 @@ from unified_ranker.exchange import Message
 from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings
 from unified_ranker.rewards.score import Scorer
 from unified_ranker.schema.types import RankingExample, Usage
-from unified_ranker.strategies.elimination import LABEL_TOKENS, Elimination
+from unified_ranker.strategies.elimination import Elimination
 from unified_ranker.strategies.one_shot import OneShot
+from unified_ranker.strategies.picking import LABEL_TOKENS
 from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.registry import method_named
 from unified_ranker.strategies.setwise import Setwise

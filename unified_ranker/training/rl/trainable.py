@@ -78,14 +78,19 @@ def strategies_by_domain(
 
 def shown(example: RankingExample, strategy: Trainable) -> tuple[list[Listed], Written]:
     """Return a list under its labels, in the order given, and the first prompt of its strategy."""
-    if isinstance(strategy, Pointwise):
-        listed, alone = strategy.shown(example, example.candidates[0])
-        room = strategy.room(alone)
-        return listed, strategy.writer.write(alone, listed, form=strategy.form, room=room, values=strategy.values())
     writer = strategy.writer
-    first = example.candidates[: strategy.set_size] if isinstance(strategy, Setwise) else example.candidates
+    first = example.candidates[: _at_once(strategy)]
     listed = label(first, writer.tools, writer.template.label_separator)
+    if isinstance(strategy, Pointwise):
+        return listed, strategy.write(example, listed)
     return listed, writer.write(example, listed, form=strategy.form, room=strategy.room(example))
+
+
+def _at_once(strategy: Trainable) -> int | None:
+    """Return how many candidates one prompt shows at most; None for all."""
+    if isinstance(strategy, Pointwise):
+        return 1
+    return strategy.set_size if isinstance(strategy, Setwise) else None
 
 
 def chat_of(written: Written) -> list[dict[str, str]]:

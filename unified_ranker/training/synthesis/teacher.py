@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from itertools import tee
 from typing import Any
 
-from unified_ranker.exchange import Backend, Message
+from unified_ranker.exchange import Backend
 from unified_ranker.model_settings import ModelSettings
 from unified_ranker.prompts.neutralise import neutralise
 from unified_ranker.ranker import Ranker
 from unified_ranker.schema.jsonl import example_to_dict
 from unified_ranker.schema.types import Ranking, RankingExample, Step, Usage
-from unified_ranker.strategies.base import label
 from unified_ranker.strategies.one_shot import OneShot
 from unified_ranker.strategies.pointwise import Pointwise
+from unified_ranker.training.rl.trainable import chat_of, shown
 from unified_ranker.training.synthesis.setting import Synthesis
 
 
@@ -85,13 +85,10 @@ class Teacher:
         tools = self.backend.text
         prompts, replies = 0, 0
         for candidate in example.candidates:
-            listed, alone = grader.shown(example, candidate)
-            written = grader.writer.write(
-                alone, listed, form=grader.form, room=grader.room(alone), values=grader.values()
-            )
+            _, written = shown(example.with_candidates((candidate,)), grader)
             prompts += tools.count_prompt(written.messages)
-            replies += grader.room(alone)
-        size = tools.count_prompt(prompt_of(orderer, example))
+            replies += grader.room(example)
+        size = tools.count_prompt(shown(example, orderer)[1].messages)
         samples = self.setting.samples
         return Cost(
             1,
@@ -122,27 +119,15 @@ class Teacher:
         """Return the prompt of a list, or of one of its candidates, as it was asked."""
         grader, orderer = self._strategies(example)
         if candidate is None:
-            written = prompt_of(orderer, example)
-        else:
-            (wanted,) = (c for c in example.candidates if c.id == candidate)
-            listed, alone = grader.shown(example, wanted)
-            written = grader.writer.write(
-                alone, listed, form=grader.form, room=grader.room(alone), values=grader.values()
-            ).messages
-        return [{"role": message.role, "content": message.content} for message in written]
+            return chat_of(shown(example, orderer)[1])
+        (wanted,) = (c for c in example.candidates if c.id == candidate)
+        return chat_of(shown(example.with_candidates((wanted,)), grader)[1])
 
     def _strategies(self, example: RankingExample) -> tuple[Pointwise, OneShot]:
         grader, orderer = self.grader.strategy(example.domain), self.orderers[0].strategy(example.domain)
         assert isinstance(grader, Pointwise)
         assert isinstance(orderer, OneShot)
         return grader, orderer
-
-
-def prompt_of(orderer: OneShot, example: RankingExample) -> tuple[Message, ...]:
-    """Return the prompt of a whole list."""
-    separator = orderer.writer.template.label_separator
-    listed = label(example.candidates, orderer.writer.tools, separator)
-    return orderer.writer.write(example, listed, form=orderer.form, room=orderer.room(example)).messages
 
 
 def record_of(example: RankingExample, grading: Ranking, orders: Sequence[Ranking]) -> dict[str, Any]:
