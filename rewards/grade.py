@@ -47,3 +47,16 @@ def check_grading(example: RankingExample, step: Grading, *, whole: bool = False
 def format_of(parsed: ParsedLabel) -> float:
     """Return the part for the format: 0 where it holds."""
     return {"ok": 0.0, "repaired": MALFORMED, "failed": NO_GRADE}[parsed.outcome]
+
+
+def whole_grade(example: RankingExample, candidate: str, *, top: int) -> int:
+    """Return a candidate's relevance on the scale 0 … ``top``, on which the best of its list has ``top``.
+
+    Example:
+        >>> from unified_ranker.schema.types import Candidate
+        >>> a, b = Candidate("a", "a"), Candidate("b", "b")
+        >>> whole_grade(RankingExample("q", "q", (a, b), relevance={"a": 3.0, "b": 2.0}), "b", top=4)
+        3
+    """
+    best = max(example.grade(other.id) for other in example.candidates)
+    return round(top * example.grade(candidate) / best) if best > 0 else 0

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 
 from unified_ranker.rewards.gain import worth
-from unified_ranker.rewards.grade import check_grading
+from unified_ranker.rewards.grade import check_grading, whole_grade
 from unified_ranker.rewards.reward import Grading, Reward
 
 from unified_ranker.parsing import ParsedLabel
@@ -40,7 +40,7 @@ def tfrank(example: RankingExample, step: Grading, parsed: ParsedLabel) -> Rewar
     check_grading(example, step)
     if step.grade is None:
         return Reward.of(accuracy=0.0, nearness=0.0, format=0.0)
-    target = _target(example, step.candidate, step.top)
+    target = whole_grade(example, step.candidate, top=step.top)
     return Reward.of(
         accuracy=0.5 if step.grade == target else 0.0,
         nearness=0.5 * (1 - abs(step.grade - target) / step.top),
@@ -55,7 +55,7 @@ def tfrank_list(example: RankingExample, step: Grading, parsed: ParsedLabel) -> 
     """
     check_grading(example, step, whole=True)
     grades = {name: grade or 0 for name, grade in step.grades.items()}
-    targets = {c.id: _target(example, c.id, step.top) for c in example.candidates}
+    targets = {c.id: whole_grade(example, c.id, top=step.top) for c in example.candidates}
     count = len(example.candidates)
     accuracy = sum(step.grades[name] == target for name, target in targets.items()) / count
     error = math.sqrt(sum((grades[name] - target) ** 2 for name, target in targets.items()) / count) / step.top
@@ -70,8 +70,3 @@ def tfrank_list(example: RankingExample, step: Grading, parsed: ParsedLabel) -> 
         nearness=(1 - error) / 3,
         format=FORMAT if parsed.outcome == "ok" else 0.0,
     )
-
-
-def _target(example: RankingExample, candidate: str, top: int) -> int:
-    best = max(example.grade(other.id) for other in example.candidates)
-    return round(top * example.grade(candidate) / best) if best > 0 else 0

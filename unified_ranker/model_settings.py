@@ -16,6 +16,8 @@ from typing import Any
 from unified_ranker.errors import BackendError, DataError
 
 FILE_NAME = "ranker.json"
+#: What recipes call the model that comes with the package.
+EMBEDDED = "embedded"
 
 
 _FITS: dict[str, Callable[[Any], bool]] = {

@@ -19,10 +19,10 @@ from reward_cases import (
     read_grade,
 )
 from unified_ranker.rewards import Grading, tfrank, tfrank_list
+from unified_ranker.rewards.grade import whole_grade
 
 from unified_ranker.errors import DataError
 from unified_ranker.parsing import ParsedLabel
-from unified_ranker.training.lists import whole_grade
 
 # Targets on the scale to 4: 4, 8/3 → 3, 4/3 → 1, 0.
 LIST = example({"a": 3.0, "b": 2.0, "c": 1.0, "d": 0.0})
@@ -180,7 +180,7 @@ def test_a_grade_nearer_to_the_target_never_earns_less_whatever_the_others_got(
     asked = numbered(relevance)
     name = data.draw(st.sampled_from(list(given)))
     # The target is the reference that supervised training teaches.
-    target = whole_grade(asked, asked.candidates[int(name)], top=top)
+    target = whole_grade(asked, asked.candidates[int(name)].id, top=top)
     earned = [tfrank(asked, *graded(name, {**given, name: grade}, top=top)) for grade in range(top + 1)]
     assert earned == [tfrank(asked, *graded(name, {name: grade}, top=top)) for grade in range(top + 1)]
     assert earned[target].total == 1.5
@@ -205,7 +205,7 @@ def test_all_of_a_list_earn_the_same_but_for_the_format_and_no_more_than_for_the
         assert -1 / 3 - ROUNDING <= reward.total <= 1.5 + ROUNDING
     # One grade nearer to its target: accuracy and nearness do not fall.
     name = data.draw(st.sampled_from(list(given)))
-    target = whole_grade(asked, asked.candidates[int(name)], top=top)
+    target = whole_grade(asked, asked.candidates[int(name)].id, top=top)
     better = tfrank_list(asked, *graded(name, {**given, name: target}, top=top))
     assert better.parts["accuracy"] >= found[name].parts["accuracy"]
     assert better.parts["nearness"] >= found[name].parts["nearness"] - ROUNDING

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from invented_lists import encoded, make_list, writer_for
 from tiny_models import make_tokenizer as make_byte_tokenizer
+from unified_ranker.rewards.grade import whole_grade
 
 from unified_ranker.backends.tokenizer import TokenizerTools
 from unified_ranker.errors import RecipeError
@@ -18,7 +19,6 @@ from unified_ranker.schema.types import Candidate, RankingExample
 from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.setwise import Setwise
 from unified_ranker.training.encode import Encoded, encode, encode_grade
-from unified_ranker.training.lists import whole_grade
 
 BYTES = TokenizerTools(make_byte_tokenizer(), context_tokens=4096)
 NAMES = ("red", "green", "blue", "yellow", "purple", "orange", "black")
@@ -241,6 +241,6 @@ def test_no_separator_follows_the_one_label_of_a_set() -> None:
 
 def test_a_grade_of_a_random_candidate_spans_the_scale(tools: TokenizerTools) -> None:
     example = graded(4, 3, 2, 1, 0)
-    assert [whole_grade(example, candidate, top=4) for candidate in example.candidates] == [4, 3, 2, 1, 0]
+    assert [whole_grade(example, candidate.id, top=4) for candidate in example.candidates] == [4, 3, 2, 1, 0]
     tokens = [grade_of(example, place, tools, labels=("<1>",), style="compact").tokens[-1] for place in range(5)]
     assert [tools.decode([token]).strip() for token in tokens] == ["4", "3", "2", "1", "0"]

@@ -6,9 +6,10 @@ import random
 from collections import Counter
 
 import pytest
+from unified_ranker.rewards.grade import whole_grade
 
 from unified_ranker.schema.types import Candidate, RankingExample
-from unified_ranker.training.lists import balanced, case_of, random_case, whole_grade
+from unified_ranker.training.lists import balanced, case_of, random_case
 
 
 def graded(*grades: float) -> RankingExample:
@@ -32,7 +33,7 @@ def ids_of(example: RankingExample) -> list[str]:
 
 def grade(example: RankingExample, id: str, top: int) -> int:
     (candidate,) = [candidate for candidate in example.candidates if candidate.id == id]
-    return whole_grade(example, candidate, top=top)
+    return whole_grade(example, candidate.id, top=top)
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tiny_models import make_tokenizer
+from unified_ranker.rewards.grade import whole_grade
 from unified_ranker.rewards.reward import Reward
 from unified_ranker.rewards.score import Scorer
 
@@ -17,7 +18,6 @@ from unified_ranker.exchange import Request
 from unified_ranker.prompts import PromptWriter, load_template
 from unified_ranker.schema.types import Candidate, RankingExample
 from unified_ranker.strategies.registry import make_strategy
-from unified_ranker.training.lists import whole_grade
 from unified_ranker.training.rl.mutation import Mutation
 from unified_ranker.training.rl.play import Tokens, play
 
@@ -104,7 +104,7 @@ def variants(place: int, *, example: RankingExample = EXAMPLE, count: int = 600,
 
 def test_half_of_the_variants_are_the_reference_and_the_others_its_neighbours() -> None:
     found = variants(1)
-    assert whole_grade(EXAMPLE, EXAMPLE.candidates[1], top=4) == 2
+    assert whole_grade(EXAMPLE, EXAMPLE.candidates[1].id, top=4) == 2
     assert set(found) == {"1", "2", "3"}
     assert abs(found["2"] - 300) < 60
     assert abs(found["1"] - 150) < 50
@@ -234,6 +234,6 @@ def test_a_changed_rollout_is_trained_on_and_rewarded_like_any_other(reasoning: 
         assert LETTERS.decode(segment.response) == text
         assert set(segment.mask) == {1}
         assert set(segment.logprobs) == {0.0}
-        truth = whole_grade(EXAMPLE, EXAMPLE.candidates[place], top=4)
+        truth = whole_grade(EXAMPLE, EXAMPLE.candidates[place].id, top=4)
         reached = 0.5 * (int(grade) == truth) + 0.5 * (1 - abs(int(grade) - truth) / 4) + 0.5
         assert segment.turns[0].reward.total == pytest.approx(reached)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from unified_ranker.backends.tokenizer import TokenizerTools
 from unified_ranker.errors import RecipeError
 from unified_ranker.prompts import Listed, PromptWriter
+from unified_ranker.rewards.grade import whole_grade
 from unified_ranker.schema.types import Candidate, RankingExample
 from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.training.distil import soft_target
-from unified_ranker.training.lists import whole_grade
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def encode_grade(
         RecipeError: an answer is not a single token.
     """
     answers = strategy.answers
-    grade = whole_grade(example, candidate, top=len(answers) - 1)
+    grade = whole_grade(example, candidate.id, top=len(answers) - 1)
     listed = [Listed(rng.choice(list(labels)), candidate)]
     prompt = tools.prompt_ids(strategy.write(example, listed).messages)
     ids = tuple(_single(tools, answer) for answer in answers)

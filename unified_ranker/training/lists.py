@@ -26,14 +26,19 @@ def training_lists(data: Path, task: str) -> list[RankingExample]:
     return found
 
 
+def best_and_others(example: RankingExample) -> tuple[list[Candidate], list[Candidate]]:
+    """Return the candidates of a list's best grade, and those below it."""
+    best = max(example.grade(candidate.id) for candidate in example.candidates)
+    winners = [c for c in example.candidates if example.grade(c.id) == best]
+    return winners, [c for c in example.candidates if example.grade(c.id) < best]
+
+
 def case_of(example: RankingExample, k: int, rng: random.Random) -> RankingExample:
     """Return a case of a list: one of its best candidates and ``k`` random worse ones, in the order of the list.
 
     R1-Ranker's construction (arXiv 2506.21638): a state of an elimination in which nothing has gone wrong yet.
     """
-    best = max(example.grade(candidate.id) for candidate in example.candidates)
-    winners = [c for c in example.candidates if example.grade(c.id) == best]
-    others = [c for c in example.candidates if example.grade(c.id) < best]
+    winners, others = best_and_others(example)
     kept = {rng.choice(winners).id, *(c.id for c in rng.sample(others, k))}
     drawn = tuple(c for c in example.candidates if c.id in kept)
     return replace(example, candidates=drawn, relevance={c.id: example.grade(c.id) for c in drawn})
@@ -41,26 +46,11 @@ def case_of(example: RankingExample, k: int, rng: random.Random) -> RankingExamp
 
 def random_case(example: RankingExample, rng: random.Random) -> RankingExample:
     """Return a case of random size; a list of equals comes back as it is."""
-    best = max(example.grade(candidate.id) for candidate in example.candidates)
-    worse = sum(example.grade(candidate.id) < best for candidate in example.candidates)
-    return case_of(example, rng.randint(1, worse), rng) if worse else example
+    _, others = best_and_others(example)
+    return case_of(example, rng.randint(1, len(others)), rng) if others else example
 
 
 def balanced(example: RankingExample, rng: random.Random) -> Candidate:
     """Return a random candidate, as often one of the best as one of the others."""
-    best = max(example.grade(candidate.id) for candidate in example.candidates)
-    winners = [c for c in example.candidates if example.grade(c.id) == best]
-    others = [c for c in example.candidates if example.grade(c.id) < best]
+    winners, others = best_and_others(example)
     return rng.choice(winners if not others or rng.random() < 0.5 else others)
-
-
-def whole_grade(example: RankingExample, candidate: Candidate, *, top: int) -> int:
-    """Return a candidate's relevance on the scale 0 … ``top``, on which the best of its list has ``top``.
-
-    Example:
-        >>> a, b = Candidate("a", "a"), Candidate("b", "b")
-        >>> whole_grade(RankingExample("q", "q", (a, b), relevance={"a": 3.0, "b": 2.0}), b, top=4)
-        3
-    """
-    best = max(example.grade(other.id) for other in example.candidates)
-    return round(top * example.grade(candidate.id) / best) if best > 0 else 0

@@ -15,7 +15,7 @@ from torch import nn
 
 from unified_ranker.backends.tokenizer import TokenizerTools, load_tokenizer
 from unified_ranker.errors import RecipeError
-from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings, write_settings
+from unified_ranker.model_settings import EMBEDDED, ModelSettings, embedded_path, read_settings, write_settings
 from unified_ranker.prompts import PromptWriter, choose_labels, load_template
 from unified_ranker.schema.types import DOMAINS, RankingExample
 from unified_ranker.strategies.pointwise import Pointwise
@@ -27,9 +27,6 @@ from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Architecture, make_model, minilm_embeddings
 from unified_ranker.training.tokenizer import LIST, label_names, make_tokenizer
 from unified_ranker.training.words import bags_of, readout_target, warm_up
-
-#: What a recipe calls the model of the package.
-EMBEDDED = "embedded"
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Sequences that are encoded together and sorted by length before batches are cut, so that little is padding.
@@ -74,12 +71,13 @@ class Trainer:
         self.tokenizer, self.labels, context = self._read()
         self.tools = TokenizerTools(self.tokenizer, context_tokens=context, labels=self.labels)
         self.label_rows = self.tokenizer.convert_tokens_to_ids(list(self.labels))
+        main = max(recipe.methods, key=lambda name: recipe.methods[name])
         self.settings = ModelSettings(
-            method=max(recipe.methods, key=lambda name: recipe.methods[name]),
+            method=main,
             style=recipe.prompts.style,
             token_budget=recipe.prompts.token_budget,
             labels=self.labels,
-            options=_options(recipe),
+            options=_options(recipe, main),
         )
         self.writers = {
             (method, domain): PromptWriter(
@@ -483,8 +481,7 @@ def _vocabulary_loss(line: torch.Tensor, step: LabelStep) -> torch.Tensor:
     return hard
 
 
-def _options(recipe: Recipe) -> dict[str, Any]:
-    main = max(recipe.methods, key=lambda name: recipe.methods[name])
+def _options(recipe: Recipe, main: str) -> dict[str, Any]:
     return {"pointwise": {"top_grade": recipe.top_grade}, "setwise": {}}.get(main, {"layout": "append"})
 
 

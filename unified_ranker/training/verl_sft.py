@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from unified_ranker.errors import DataError, OptionError, RecipeError
+from unified_ranker.rewards.grade import whole_grade
+from unified_ranker.rewards.score import REWARDS
 from unified_ranker.schema.parquet import write_quietly
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.strategies.elimination import Elimination
@@ -22,7 +24,7 @@ from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.registry import TRAINED
 from unified_ranker.strategies.setwise import Setwise
 from unified_ranker.tasks.registry import task_named
-from unified_ranker.training.lists import balanced, training_lists, whole_grade
+from unified_ranker.training.lists import balanced, training_lists
 from unified_ranker.training.recipe_file import build
 from unified_ranker.training.rl.trainable import Trainable, chat_of, shown, strategies_by_domain
 
@@ -121,7 +123,7 @@ def conversation(example: RankingExample, strategy: Trainable, rng: random.Rando
     if isinstance(strategy, Pointwise):
         candidate = balanced(example, rng)
         _, written = shown(example.with_candidates((candidate,)), strategy)
-        grade = whole_grade(example, candidate, top=len(strategy.answers) - 1)
+        grade = whole_grade(example, candidate.id, top=len(strategy.answers) - 1)
         return [*chat_of(written), {"role": "assistant", "content": strategy.answers[grade]}]
     listed, written = shown(example, strategy)
     sign = 1 if isinstance(strategy, Elimination) else -1
@@ -186,7 +188,8 @@ def plan(recipe: VerlSFTRecipe, *, data: Path, out: Path) -> tuple[Any, Any, lis
 
     # The reading of model, tokenizer and labels is that of reinforcement learning.
     main = max(recipe.methods, key=lambda name: recipe.methods[name])
-    reward = {"iranker": "binary", "dranker": "permutation", "setwise": "rank_r1", "pointwise": "erank"}[main]
+    # Nothing is rewarded here; any reward of the method will do.
+    reward = next(name for name, method in REWARDS.items() if method == main)
     setting = Setting(
         parse_rl(
             {

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unified_ranker.backends.tokenizer import TokenizerTools
+from unified_ranker.rewards.grade import whole_grade
 from unified_ranker.schema.types import Candidate, RankingExample
-from unified_ranker.training.lists import whole_grade
 from unified_ranker.training.rl.play import Tokens
 from unified_ranker.training.rl.trainable import Trainable, shown
 
@@ -49,7 +49,7 @@ class Mutation:
         """Return the answer that a rollout gets instead of its own."""
         top = len(self.answers) - 1
         rng = random.Random(f"{self.seed}/{example.id}/{candidate.id}/{session}")
-        reference = whole_grade(example, candidate, top=top)
+        reference = whole_grade(example, candidate.id, top=top)
         if rng.random() < 0.5:
             return self.answers[reference]
         near = [grade for grade in (reference - 1, reference + 1) if 0 <= grade <= top]

@@ -15,7 +15,7 @@ import yaml
 from unified_ranker.backends.tokenizer import TokenizerTools, load_tokenizer
 from unified_ranker.errors import BackendError, RecipeError, missing_extra
 from unified_ranker.exchange import Message
-from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings
+from unified_ranker.model_settings import EMBEDDED, ModelSettings, embedded_path, read_settings
 from unified_ranker.rewards.score import Scorer
 from unified_ranker.schema.types import RankingExample, Usage
 from unified_ranker.strategies.elimination import Elimination
@@ -27,7 +27,7 @@ from unified_ranker.strategies.setwise import Setwise
 from unified_ranker.tasks.build import read_split
 from unified_ranker.training.lists import training_lists
 from unified_ranker.training.rl.config import settings
-from unified_ranker.training.rl.recipe import EMBEDDED, RLRecipe
+from unified_ranker.training.rl.recipe import RLRecipe
 from unified_ranker.training.rl.rows import (
     CASE_LOOP,
     RANKING_LOOP,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unified_ranker.errors import OptionError, RecipeError
+from unified_ranker.model_settings import EMBEDDED
 from unified_ranker.rewards.score import Scorer
 from unified_ranker.strategies.registry import TRAINED, check_options
 from unified_ranker.tasks.registry import task_named
@@ -19,7 +20,6 @@ PACKAGE = "unified_ranker.training.rl"
 FORMS = ("episodes", "cases")
 ORDERS = ("mixed", "sequence")
 PLATFORMS = ("gpu", "cpu")
-EMBEDDED = "embedded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

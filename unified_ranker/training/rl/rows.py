@@ -23,7 +23,7 @@ from unified_ranker.schema.jsonl import example_to_dict
 from unified_ranker.schema.parquet import write_quietly
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.strategies.elimination import Elimination
-from unified_ranker.training.lists import case_of
+from unified_ranker.training.lists import best_and_others, case_of
 from unified_ranker.training.rl.trainable import Trainable, chat_of, shown
 
 #: Names under which verl finds the loops: ours, and its own for a single reply.
@@ -41,9 +41,8 @@ def shuffled(example: RankingExample, rng: random.Random) -> RankingExample:
 
 def cases_of(example: RankingExample, rng: random.Random) -> Iterator[RankingExample]:
     """Yield the cases of a list, k = 1 … the number of worse candidates."""
-    best = max(example.grade(candidate.id) for candidate in example.candidates)
-    worse = sum(example.grade(candidate.id) < best for candidate in example.candidates)
-    for k in range(1, worse + 1):
+    _, others = best_and_others(example)
+    for k in range(1, len(others) + 1):
         yield shuffled(replace(case_of(example, k, rng), id=f"{example.id}#case-{k}"), rng)
 
 
