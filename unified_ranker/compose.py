@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from itertools import tee
-from typing import Protocol
 
+from unified_ranker.door import Door
 from unified_ranker.errors import OptionError
-from unified_ranker.ranker import AnyCandidate, check_count, example_of
 from unified_ranker.schema.types import Ranking, RankingExample
 from unified_ranker.strategies.aggregate import fused
 from unified_ranker.strategies.base import check_whole
@@ -22,74 +20,7 @@ from unified_ranker.strategies.cascade import joined
 from unified_ranker.strategies.fusion import Fusion, check_fusion
 
 
-class Ranks(Protocol):
-    """What a part has to be able to do: a :class:`~unified_ranker.Ranker`, or a composed one."""
-
-    def rank_batch(
-        self,
-        examples: Iterable[RankingExample],
-        *,
-        top_k: int | None = None,
-        concurrency: int = 64,
-        progress: bool = False,
-    ) -> Iterator[Ranking]:
-        """Rank many examples, in their order."""
-
-    async def arank(
-        self,
-        query: str,
-        candidates: Iterable[AnyCandidate],
-        *,
-        top_k: int | None = None,
-        domain: str = "passage",
-        context: Sequence[str] = (),
-    ) -> Ranking:
-        """Rank without blocking the event loop."""
-
-
-class _Composed:
-    """What composed rankers share: the door of :class:`~unified_ranker.Ranker`."""
-
-    method = ""
-
-    def rank(
-        self,
-        query: str,
-        candidates: Iterable[AnyCandidate],
-        *,
-        top_k: int | None = None,
-        domain: str = "passage",
-        context: Sequence[str] = (),
-    ) -> Ranking:
-        """Rank candidates for a query; arguments, result and errors are those of :meth:`Ranker.rank`."""
-        example = example_of(query, candidates, domain=domain, context=context, top_k=top_k)
-        return next(self.rank_batch([example], top_k=top_k))
-
-    def rank_batch(
-        self,
-        examples: Iterable[RankingExample],
-        *,
-        top_k: int | None = None,
-        concurrency: int = 64,
-        progress: bool = False,
-    ) -> Iterator[Ranking]:
-        """Rank many examples; arguments, order and errors are those of :meth:`Ranker.rank_batch`."""
-        check_count("top_k", top_k)
-        check_count("concurrency", concurrency)
-        rankings = self._run(examples, concurrency=concurrency)
-        if progress:
-            from unified_ranker.progress import track
-
-            total = len(examples) if isinstance(examples, Sequence) else None
-            rankings = track(rankings, total=total, description=self.method)
-        for ranking in rankings:
-            yield replace(ranking, top_k=top_k)
-
-    def _run(self, examples: Iterable[RankingExample], *, concurrency: int) -> Iterator[Ranking]:
-        raise NotImplementedError
-
-
-class CascadeRanker(_Composed):
+class CascadeRanker(Door):
     """Ranks a list with one ranker, and its top with another (CoRanking, arXiv 2503.23427).
 
     Args:
@@ -111,7 +42,7 @@ class CascadeRanker(_Composed):
 
     method = "cascade"
 
-    def __init__(self, first: Ranks, then: Ranks, *, depth: int = 20) -> None:
+    def __init__(self, first: Door, then: Door, *, depth: int = 20) -> None:
         check_whole("depth", depth, least=1)
         self.first, self.then, self.depth = first, then, depth
 
@@ -129,23 +60,13 @@ class CascadeRanker(_Composed):
             example, first = waiting.popleft()
             yield joined(example.id, first, then, name=self.method)
 
-    async def arank(
-        self,
-        query: str,
-        candidates: Iterable[AnyCandidate],
-        *,
-        top_k: int | None = None,
-        domain: str = "passage",
-        context: Sequence[str] = (),
-    ) -> Ranking:
-        """Rank without blocking the event loop; see :meth:`rank`."""
-        example = example_of(query, candidates, domain=domain, context=context, top_k=top_k)
-        first = await self.first.arank(query, example.candidates, domain=domain, context=context)
-        then = await self.then.arank(query, first.order[: self.depth], domain=domain, context=context)
-        return replace(joined(example.id, first, then, name=self.method), top_k=top_k)
+    async def _arun(self, example: RankingExample) -> Ranking:
+        first = await _asked(self.first, example)
+        then = await _asked(self.then, example.with_candidates(first.order[: self.depth]))
+        return joined(example.id, first, then, name=self.method)
 
 
-class AggregateRanker(_Composed):
+class AggregateRanker(Door):
     """Joins the rankings of several rankers.
 
     Args:
@@ -165,7 +86,7 @@ class AggregateRanker(_Composed):
 
     method = "aggregate"
 
-    def __init__(self, *rankers: Ranks, fusion: Fusion = "rrf") -> None:
+    def __init__(self, *rankers: Door, fusion: Fusion = "rrf") -> None:
         if len(rankers) < 2:
             raise OptionError(f"{len(rankers)} rankers; give at least two to be joined")
         check_fusion(fusion)
@@ -179,18 +100,10 @@ class AggregateRanker(_Composed):
         for example, *rankings in zip(kept, *found, strict=True):
             yield fused(example, rankings, fusion=self.fusion, name=self.method)
 
-    async def arank(
-        self,
-        query: str,
-        candidates: Iterable[AnyCandidate],
-        *,
-        top_k: int | None = None,
-        domain: str = "passage",
-        context: Sequence[str] = (),
-    ) -> Ranking:
-        """Rank without blocking the event loop, all rankers at the same time; see :meth:`rank`."""
-        example = example_of(query, candidates, domain=domain, context=context, top_k=top_k)
-        rankings = await asyncio.gather(
-            *(ranker.arank(query, example.candidates, domain=domain, context=context) for ranker in self.rankers)
-        )
-        return replace(fused(example, rankings, fusion=self.fusion, name=self.method), top_k=top_k)
+    async def _arun(self, example: RankingExample) -> Ranking:
+        rankings = await asyncio.gather(*(_asked(ranker, example) for ranker in self.rankers))
+        return fused(example, rankings, fusion=self.fusion, name=self.method)
+
+
+async def _asked(ranker: Door, example: RankingExample) -> Ranking:
+    return await ranker.arank(example.query, example.candidates, domain=example.domain, context=example.context)

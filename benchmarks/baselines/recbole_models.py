@@ -20,7 +20,10 @@ from unified_ranker.schema.types import RankingExample
 
 PYTHON_VARIABLE = "UNIFIED_RANKER_RECBOLE_PYTHON"
 _HOME = Path(".venv-recbole/bin/python")
-LONGEST_HISTORY = 50
+# What RecBole's SASRec reads costs in proportion to it: each choice is a row with the choices before it.
+LONGEST_HISTORY = 20
+#: Most training users whose latest choice tells when to stop.
+STOPPING_USERS = 2000
 _DATASET = "lists"
 
 
@@ -29,8 +32,10 @@ class RecBole:
 
     Trained on what training users chose and on what validation and test users chose *before* the ranked choice, as a
     recommender in use knows it. Each setting of :attr:`GRID` is trained until MRR@10 over all items has not risen for
-    ``patience`` epochs on the validation users' choices; the setting with the best RR on the validation *lists* is
-    trained with every seed, and the best of those on the validation lists ranks.
+    ``patience`` epochs on the validation users' choices and on the latest choices of up to 2,000 training users, which
+    are left out of training for that: over the few dozen validation users alone, chance ends a run after some epochs.
+    The setting with the best RR on the validation *lists* is trained with every seed, and the best of those on the
+    validation lists ranks. Lists with other negatives for the same choices share what was trained.
 
     Args:
         python: The Python of RecBole's environment; by default the variable ``UNIFIED_RANKER_RECBOLE_PYTHON``, or
@@ -106,27 +111,25 @@ class RecBole:
             BackendError: RecBole stopped with an error.
         """
         python = self.python()
-        job = {
-            "model": self.model,
-            "grid": self.grid,
-            "seeds": list(range(seed, seed + self.seeds)),
-            "epochs": self.epochs,
-            "patience": self.patience,
-            "batch": self.batch,
-            "history": self.history,
-        }
+        targets = [[example.group, _target(example)] for example in task.lists("validation")]
+        training = {"model": self.model, "epochs": self.epochs, "patience": self.patience, "batch": self.batch}
+        training["history"] = self.history
+        name = f"{task.name}-{self.model}-{_digest([training, task.history_fingerprint, targets])}"
+        folder = (scratch / "recbole" / name / _DATASET).absolute()
+        choosing = {"grid": self.grid, "seeds": list(range(seed, seed + self.seeds))}
         lists = [task.fingerprint(split) for split in ("validation", "test")]
-        key = json.dumps([job, task.edition, task.history_fingerprint, *lists])
-        digest = hashlib.sha256(key.encode("utf-8")).hexdigest()[:12]
-        folder = (scratch / "recbole" / f"{task.name}-{self.model}-{digest}" / _DATASET).absolute()
-        if not (folder / "result.json").is_file():
+        asked = folder.with_name(f"asked-{_digest([choosing, task.edition, lists])}")
+        if not (asked / "result.json").is_file():
             folder.mkdir(parents=True, exist_ok=True)
+            asked.mkdir(exist_ok=True)
             write_atomic(task, folder, sequential=self.model == "SASRec", longest=self.history)
-            (folder / "job.json").write_text(json.dumps({**job, "folder": str(folder)}), encoding="utf-8")
-            self._run(python, folder)
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            write_asked(task, asked)
+            job = {**training, **choosing, "folder": str(folder), "asked": str(asked)}
+            (asked / "job.json").write_text(json.dumps(job), encoding="utf-8")
+            self._run(python, asked)
+        result = json.loads((asked / "result.json").read_text(encoding="utf-8"))
         items = {}
-        for line in (folder / "lists.jsonl").read_text(encoding="utf-8").splitlines():
+        for line in (asked / "lists.jsonl").read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
             items[entry["id"]] = entry["items"]
         return RecBoleScorer(result, items)
@@ -171,7 +174,7 @@ class RecBoleItemKNN(RecBole):
     model = "ItemKNN"
     # It counts; no seed changes anything.
     SEEDS = 1
-    GRID = tuple({"k": k, "shrink": shrink} for k in (50, 100, 200, 400, 800) for shrink in (0.0, 10.0))
+    GRID = tuple({"k": k, "shrink": shrink} for k in (50, 200, 800) for shrink in (10.0, 50.0))
 
 
 class RecBoleBPR(RecBole):
@@ -230,29 +233,44 @@ class RecBoleScorer:
         return [known[candidate.id] for candidate in example.candidates]
 
 
-def write_atomic(task: BuiltTask, folder: Path, *, sequential: bool, longest: int = LONGEST_HISTORY) -> None:
-    """Write RecBole's atomic files, and the lists that it is to score.
+def _digest(key: object) -> str:
+    return hashlib.sha256(json.dumps(key).encode("utf-8")).hexdigest()[:12]
 
-    ``train`` holds whole histories of training users and the known part of the others'; ``valid`` the choices of the
-    validation users. Test users' choices are in neither. For a sequential model each row is a choice with the history
-    before it, at most its ``longest`` latest choices.
+
+def _target(example: RankingExample) -> str:
+    (target,) = (candidate.id for candidate in example.candidates if example.grade(candidate.id) > 0)
+    return target
+
+
+def write_atomic(task: BuiltTask, folder: Path, *, sequential: bool, longest: int = LONGEST_HISTORY) -> None:
+    """Write RecBole's atomic files.
+
+    ``train`` holds the histories of training users and the known part of the others'; ``valid`` the choices of the
+    validation users, and the latest choice of up to :data:`STOPPING_USERS` training users, evenly spaced, which
+    ``train`` then lacks. Test users' choices are in neither. For a sequential model each row is a choice with the
+    history before it, at most its ``longest`` latest choices.
     """
     known = {history.user: history for history in task.histories}
-    rows = {"train": list(task.histories), "valid": []}
-    valid = []
-    for example in task.lists("validation"):
-        (target,) = (candidate.id for candidate in example.candidates if example.grade(candidate.id) > 0)
-        valid.append((known[example.group], target))
-    for split in ("train", "valid"):
-        with (folder / f"{_DATASET}.{split}.inter").open("w", encoding="utf-8", newline="\n") as file:
+    users = [history for history in task.histories if history.split == "train" and len(history.items) > 2]
+    stopping = {history.user for history in users[:: -(-len(users) // STOPPING_USERS) or 1]}
+    with (
+        (folder / f"{_DATASET}.train.inter").open("w", encoding="utf-8", newline="\n") as train,
+        (folder / f"{_DATASET}.valid.inter").open("w", encoding="utf-8", newline="\n") as valid,
+    ):
+        for file in (train, valid):
             file.write("user_id:token\t" + ("item_id_list:token_seq\t" if sequential else "") + "item_id:token\n")
-            if split == "train":
-                for history in rows["train"]:
-                    for place, item in enumerate(history.items):
-                        _write(file, history, history.items[:place][-longest:], item, sequential)
-            else:
-                for history, target in valid:
-                    _write(file, history, history.items[-longest:], target, sequential)
+        for example in task.lists("validation"):
+            history = known[example.group]
+            _write(valid, history, history.items[-longest:], _target(example), sequential)
+        for history in task.histories:
+            for place, item in enumerate(history.items):
+                latest = place == len(history.items) - 1 and history.user in stopping
+                _write(valid if latest else train, history, history.items[:place][-longest:], item, sequential)
+
+
+def write_asked(task: BuiltTask, folder: Path) -> None:
+    """Write the lists to score: ``validation``, with what was chosen, and ``lists``, which adds the test lists."""
+    known = {history.user: history for history in task.histories}
     for name, splits in (("validation", ("validation",)), ("lists", ("validation", "test"))):
         with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
             for split in splits:

@@ -1,8 +1,10 @@
 """Trains a recommender with RecBole and scores candidates with it; runs alone, in RecBole's own environment.
 
 Nothing of unified-ranker can be imported here: RecBole 1.2.1 needs packages that the rest cannot live with. It is
-started as ``python recbole_worker.py JOB.json``; the job names the folder of the atomic files, the lists to score, and
-where to write. Every training run that is done is a line of ``trials.jsonl``, so that a killed job goes on from there.
+started as ``python recbole_worker.py JOB.json``; the job names the folder of the atomic files and the folder of the
+lists to score. Every training run that is done is a line of ``trials.jsonl`` beside the former, and its figure on the
+validation lists a line of ``measured.jsonl`` beside the latter: a killed job goes on from there, and a job with other
+lists trains nothing again.
 """
 
 from __future__ import annotations
@@ -23,32 +25,25 @@ SEQUENTIAL = ("SASRec",)
 def main(path: str) -> None:
     """Run a job."""
     job = json.loads(Path(path).read_text(encoding="utf-8"))
-    folder = Path(job["folder"])
-    trials = folder / "trials.jsonl"
-    done: dict[str, dict[str, Any]] = {}
-    if trials.is_file():
-        text = trials.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        # The last line may have been cut off when the job was killed.
-        if whole != text:
-            trials.write_text(whole, encoding="utf-8")
-        for record in map(json.loads, whole.splitlines()):
-            done[_key(record["options"], record["seed"])] = record
+    folder, asked = Path(job["folder"]), Path(job["asked"])
+    trials, measured = Records(folder / "trials.jsonl"), Records(asked / "measured.jsonl")
 
     def trial(options: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        key = _key(options, seed)
-        if key not in done:
-            record = train(job, folder, options, seed)
-            with trials.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-            done[key] = record
-        return done[key]
+        own = {"options": options, "seed": seed}
+        at_hand = None
+        if own not in trials:
+            record, at_hand = train(job, folder, options, seed)
+            trials.add({**own, **record})
+        if own not in measured:
+            model, dataset = at_hand or restored(job, folder, trials[own])
+            measured.add({**own, "validation_rr": validation_rr(job, model, dataset, asked)})
+        return {**trials[own], **measured[own]}
 
     searched = [trial(options, job["seeds"][0]) for options in job["grid"]]
     best = max(searched, key=lambda record: record["validation_rr"])
     seeded = [trial(best["options"], seed) for seed in job["seeds"]]
     winner = max(seeded, key=lambda record: record["validation_rr"])
-    scores, seconds = score(job, folder, winner)
+    scores, seconds = score(job, folder, asked, winner)
     result = {
         "options": winner["options"],
         "seed": winner["seed"],
@@ -59,13 +54,41 @@ def main(path: str) -> None:
         "seconds_per_list": seconds,
         "scores": scores,
     }
-    part = folder / "result.json.part"
+    part = asked / "result.json.part"
     part.write_text(json.dumps(result), encoding="utf-8")
-    part.replace(folder / "result.json")
+    part.replace(asked / "result.json")
 
 
-def _key(options: Mapping[str, Any], seed: int) -> str:
-    return json.dumps([options, seed], sort_keys=True)
+class Records:
+    """Lines of a file, each of one setting and seed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._found = path, {}
+        if not path.is_file():
+            return
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        # The last line may have been cut off when the job was killed.
+        if whole != text:
+            path.write_text(whole, encoding="utf-8")
+        for record in map(json.loads, whole.splitlines()):
+            self._found[_key(record)] = record
+
+    def __contains__(self, of: Mapping[str, Any]) -> bool:
+        return _key(of) in self._found
+
+    def __getitem__(self, of: Mapping[str, Any]) -> dict[str, Any]:
+        return self._found[_key(of)]
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Keep a record, also for the next job."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        self._found[_key(record)] = record
+
+
+def _key(record: Mapping[str, Any]) -> str:
+    return json.dumps([record["options"], record["seed"]], sort_keys=True)
 
 
 def _configured(job: Mapping[str, Any], folder: Path, options: Mapping[str, Any], seed: int) -> Any:
@@ -123,8 +146,10 @@ def _made(config: Any, train_data: Any) -> Any:
     return get_model(config["model"])(config, train_data.dataset).to(config["device"])
 
 
-def train(job: Mapping[str, Any], folder: Path, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Train until the validation metric has not risen for ``patience`` epochs, and measure the validation lists."""
+def train(
+    job: Mapping[str, Any], folder: Path, options: Mapping[str, Any], seed: int
+) -> tuple[dict[str, Any], tuple[Any, Any]]:
+    """Train until the validation metric has not risen for ``patience`` epochs; return what to keep, and the model."""
     from recbole.utils import get_trainer
 
     started = time.time()
@@ -135,23 +160,34 @@ def train(job: Mapping[str, Any], folder: Path, options: Mapping[str, Any], seed
     trainer.saved_model_file = str(folder / "checkpoints" / f"{name}.pth")
     trainer.fit(train_data, valid_data, saved=True, show_progress=False)
     _restore(model, trainer.saved_model_file)
-    lists = _lists(folder / "validation.jsonl")
+    losses = getattr(trainer, "train_loss_dict", {})
+    record = {
+        "epochs": len(losses),
+        "converged": len(losses) < job["epochs"],
+        "seconds": time.time() - started,
+        "checkpoint": trainer.saved_model_file,
+    }
+    return record, (model, dataset)
+
+
+def restored(job: Mapping[str, Any], folder: Path, record: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return a model that was trained before, and its data set."""
+    config, dataset, (train_data, _, _) = _prepared(job, folder, record["options"], record["seed"])
+    model = _made(config, train_data)
+    _restore(model, record["checkpoint"])
+    return model, dataset
+
+
+def validation_rr(job: Mapping[str, Any], model: Any, dataset: Any, asked: Path) -> float:
+    """Return the mean RR of the validation lists, equals at their mean place."""
+    lists = _lists(asked / "validation.jsonl")
     ranks = []
     for entry, found in zip(lists, _predict(job, model, dataset, lists), strict=True):
         own = found[entry["positive"]]
         better = sum(value > own for value in found)
         equal = sum(value == own for value in found) - 1
         ranks.append(1 / (1 + better + equal / 2))
-    losses = getattr(trainer, "train_loss_dict", {})
-    return {
-        "options": options,
-        "seed": seed,
-        "validation_rr": sum(ranks) / len(ranks),
-        "epochs": len(losses),
-        "converged": len(losses) < job["epochs"],
-        "seconds": time.time() - started,
-        "checkpoint": trainer.saved_model_file,
-    }
+    return sum(ranks) / len(ranks)
 
 
 def _restore(model: Any, checkpoint: str) -> None:
@@ -163,12 +199,12 @@ def _restore(model: Any, checkpoint: str) -> None:
     model.eval()
 
 
-def score(job: Mapping[str, Any], folder: Path, winner: Mapping[str, Any]) -> tuple[dict[str, list[float]], float]:
+def score(
+    job: Mapping[str, Any], folder: Path, asked: Path, winner: Mapping[str, Any]
+) -> tuple[dict[str, list[float]], float]:
     """Score the candidates of all lists with the winner, and return the scores by list and the seconds of a list."""
-    config, dataset, (train_data, _, _) = _prepared(job, folder, winner["options"], winner["seed"])
-    model = _made(config, train_data)
-    _restore(model, winner["checkpoint"])
-    lists = _lists(folder / "lists.jsonl")
+    model, dataset = restored(job, folder, winner)
+    lists = _lists(asked / "lists.jsonl")
     started = time.time()
     found = dict(zip([entry["id"] for entry in lists], _predict(job, model, dataset, lists), strict=True))
     return found, (time.time() - started) / max(1, len(lists))

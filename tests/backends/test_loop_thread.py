@@ -190,7 +190,32 @@ def test_closing_lets_a_waiting_caller_go(thread: LoopThread) -> None:
     thread.close()
     caller.join(20)
     assert not caller.is_alive()
-    assert [type(error) for error in raised] in ([CancelledError], [BackendError])
+    assert [(type(error), str(error)) for error in raised] == [(BackendError, "this backend was closed; load it again")]
+
+
+def test_what_the_work_used_is_closed_after_it_and_once(thread: LoopThread) -> None:
+    # A request that finds its client closed fails in ways that nobody expects.
+    works, seen = [Work(cleanup=0.05) for _ in range(3)], list[list[bool]]()
+    for work in works:
+        thread.submit(work.run())
+    for work in works:
+        eventually(work.started)
+
+    async def last() -> None:
+        seen.append([work.cleaned.is_set() for work in works])
+
+    thread.close(last)
+    thread.close(last)
+    assert seen == [[True] * 3]
+
+
+def test_the_thread_ends_although_what_the_work_used_does_not_close(thread: LoopThread) -> None:
+    async def last() -> None:
+        raise OSError("cannot close")
+
+    with pytest.raises(OSError, match="cannot close"):
+        thread.close(last)
+    assert not [found for found in threading.enumerate() if found.name == "tested" and found.is_alive()]
 
 
 def test_closing_ends_asynchronous_generators(thread: LoopThread) -> None:

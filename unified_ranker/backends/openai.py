@@ -237,10 +237,8 @@ class OpenAIBackend:
         """Do nothing: what the server keeps is its own affair."""
 
     def close(self) -> None:
-        """Close the connections; doing it again does nothing."""
-        if self._thread.alive:
-            self._thread.run(self._client.close())
-        self._thread.close()
+        """End the requests under way, then close the connections; doing it again does nothing."""
+        self._thread.close(self._client.close)
 
     async def _answer(self, request: Request) -> Completion:
         return await (self._complete(request) if self.api == "completions" else self._chat(request))

@@ -52,6 +52,10 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell calls and prompt tokens; ask nothing.")] = False,
     concurrency: Annotated[int, typer.Option("--concurrency", help="Lists that are ranked at the same time.")] = 64,
     seed: Annotated[int, typer.Option("--seed", help="Seed of baselines, and of sampling.")] = 0,
+    scratch: Annotated[
+        Path | None,
+        typer.Option("--scratch", help="What baselines train; OUT/.scratch. Runs that share it train nothing twice."),
+    ] = None,
     model: options.Model = None,
     option: options.MethodOptions = None,
     baseline_option: Annotated[
@@ -114,7 +118,7 @@ def run(
     )
     arms = [
         *model_arms(arguments, method, name=name, concurrency=concurrency),
-        *baseline_arms(baselines, baseline_option or (), opened, seed=seed, scratch=out / ".scratch"),
+        *baseline_arms(baselines, baseline_option or (), opened, seed=seed, scratch=scratch or out / ".scratch"),
     ]
     if not arms:
         raise OptionError("--method none and no --baselines: there is nothing to rank by")
