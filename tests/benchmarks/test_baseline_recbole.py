@@ -22,6 +22,7 @@ from unified_ranker.benchmarks.baselines.recbole_models import (
     RecBoleLightGCN,
     RecBoleSASRec,
     RecBoleScorer,
+    write_asked,
     write_atomic,
 )
 from unified_ranker.benchmarks.built import BuiltTask
@@ -41,7 +42,7 @@ LISTS = [
 STAND_IN = """
 import json, os, pathlib, sys
 script, job = sys.argv[1:]
-folder = pathlib.Path(json.loads(pathlib.Path(job).read_text())["folder"])
+folder = pathlib.Path(json.loads(pathlib.Path(job).read_text())["asked"])
 with pathlib.Path(__file__).with_name("calls.jsonl").open("a") as file:
     call = {"script": script, "job": job, "cwd": os.getcwd(), "path": os.environ.get("PYTHONPATH")}
     file.write(json.dumps(call) + "\\n")
@@ -78,6 +79,7 @@ def calls(folder: Path) -> list[dict[str, Any]]:
 def atomic(task: BuiltTask, folder: Path, *, sequential: bool) -> dict[str, list[str]]:
     folder.mkdir()
     write_atomic(task, folder, sequential=sequential)
+    write_asked(task, folder)
     return {path.name: path.read_text(encoding="utf-8").splitlines() for path in sorted(folder.iterdir())}
 
 
@@ -88,27 +90,40 @@ def atomic(task: BuiltTask, folder: Path, *, sequential: bool) -> dict[str, list
             False,
             [
                 "user_id:token\titem_id:token",
-                *("ann\ta", "ann\tb", "ann\tc", "val\tc", "val\td", "tim\td", "tim\ta"),
+                *("ann\ta", "ann\tb", "val\tc", "val\td", "tim\td", "tim\ta"),
             ],
-            ["user_id:token\titem_id:token", "val\tv"],
+            ["user_id:token\titem_id:token", "val\tv", "ann\tc"],
         ),
         (
             True,
             [
                 "user_id:token\titem_id_list:token_seq\titem_id:token",
-                *("ann\ta\tb", "ann\ta b\tc", "val\tc\td", "tim\td\ta"),
+                *("ann\ta\tb", "val\tc\td", "tim\td\ta"),
             ],
-            ["user_id:token\titem_id_list:token_seq\titem_id:token", "val\tc d\tv"],
+            ["user_id:token\titem_id_list:token_seq\titem_id:token", "val\tc d\tv", "ann\ta b\tc"],
         ),
     ],
 )
-def test_train_holds_what_is_known_of_everyone_and_valid_what_validation_users_chose(
+def test_train_holds_what_is_known_of_everyone_and_valid_what_was_chosen_after_it(
     tmp_path: Path, sequential: bool, train: list[str], valid: list[str]
 ) -> None:
     found = atomic(write(tmp_path), tmp_path / "atomic", sequential=sequential)
     assert list(found) == ["lists.jsonl", "lists.train.inter", "lists.valid.inter", "validation.jsonl"]
     assert found["lists.train.inter"] == train
     assert found["lists.valid.inter"] == valid
+
+
+@pytest.mark.parametrize(("users", "held"), [(3, 3), (2000, 2000), (2001, 1001), (4100, 1367)])
+def test_at_most_two_thousand_training_users_tell_when_to_stop(tmp_path: Path, users: int, held: int) -> None:
+    many = tuple(History(f"user{number}", "train", ("a", "b", f"last{number}")) for number in range(users))
+    short = History("short", "train", ("a", "b"))
+    found = atomic(write(tmp_path, histories=(*many, short, *HISTORIES[1:])), tmp_path / "atomic", sequential=False)
+    assert len(found["lists.valid.inter"]) == 1 + 1 + held
+    assert len(found["lists.train.inter"]) == 1 + 3 * users - held + 2 + 4
+    assert "short\tb" in found["lists.train.inter"]
+    told = [line.split("\t")[0] for line in found["lists.valid.inter"][2:]]
+    assert len(set(told)) == held
+    assert not set(found["lists.valid.inter"][1:]) & set(found["lists.train.inter"][1:])
 
 
 @pytest.mark.parametrize("sequential", [False, True])
@@ -129,7 +144,7 @@ def test_what_test_users_chose_is_in_no_file_nor_looked_at(tmp_path: Path, seque
     assert not [line for line in (*first["lists.train.inter"], *first["lists.valid.inter"]) if "t" in line.split("\t")]
 
 
-@pytest.mark.parametrize(("options", "longest"), [({}, 50), ({"history": 3}, 3), ({"history": 70}, 60)])
+@pytest.mark.parametrize(("options", "longest"), [({}, 20), ({"history": 3}, 3), ({"history": 70}, 60)])
 def test_a_sequential_model_sees_the_latest_of_a_history(tmp_path: Path, options: dict[str, int], longest: int) -> None:
     items = tuple(f"i{number}" for number in range(60))
     histories = (History("ann", "train", items), History("val", "validation", items), HISTORIES[2])
@@ -137,10 +152,13 @@ def test_a_sequential_model_sees_the_latest_of_a_history(tmp_path: Path, options
     made.prepare(write(tmp_path, histories=histories), seed=0, scratch=tmp_path)
     (train,) = tmp_path.glob("recbole/*/lists/lists.train.inter")
     rows = train.read_text().splitlines()
-    assert rows[59] == f"ann\t{' '.join(items[max(0, 59 - longest) : 59])}\ti59"
-    assert len(rows) == 1 + 59 + 59 + 1
+    assert rows[58] == f"ann\t{' '.join(items[max(0, 58 - longest) : 58])}\ti58"
+    assert len(rows) == 1 + 58 + 59 + 1
     valid = train.with_name("lists.valid.inter").read_text().splitlines()
-    assert valid[1] == f"val\t{' '.join(items[-longest:])}\tv"
+    assert valid[1:] == [
+        f"val\t{' '.join(items[-longest:])}\tv",
+        f"ann\t{' '.join(items[max(0, 59 - longest) : 59])}\ti59",
+    ]
 
 
 def test_only_training_lists_are_left_out_of_what_is_scored(tmp_path: Path) -> None:
@@ -222,7 +240,8 @@ def test_the_job_says_what_to_train_and_the_worker_runs_in_its_folder(
     baseline.prepare(write(tmp_path / "data"), seed=7, scratch=tmp_path / "scratch")
     (call,) = calls(tmp_path / "bin")
     job = json.loads(Path(call["job"]).read_text())
-    folder = Path(job.pop("folder"))
+    folder, trained = Path(job.pop("asked")), Path(job.pop("folder"))
+    assert (trained.parent, trained.name) == (folder.parent, "lists")
     assert job == {
         "model": "BPR",
         "grid": [{"k": 5}, {"k": 6}],
@@ -296,7 +315,7 @@ def test_another_model_and_another_seed_are_trained_anew(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("place", "runs"), [(0, 1), (1, 2), (2, 2)])
-def test_other_lists_are_trained_anew_but_for_those_that_histories_stand_for(
+def test_other_lists_are_asked_anew_but_for_those_that_histories_stand_for(
     tmp_path: Path, place: int, runs: int
 ) -> None:
     prepared(tmp_path)
@@ -304,6 +323,25 @@ def test_other_lists_are_trained_anew_but_for_those_that_histories_stand_for(
     changed[place] = replace(changed[place], query="Which one?")
     prepared(tmp_path, RecBoleBPR(python=str(tmp_path / "bin" / "python")), write(tmp_path / "data", lists=changed))
     assert len(calls(tmp_path / "bin")) == runs
+
+
+def test_lists_with_other_negatives_share_what_was_trained(tmp_path: Path) -> None:
+    prepared(tmp_path)
+    changed = [LISTS[0], choice("val", "zvy", "v", split="validation"), choice("tim", "xty", "t")]
+    task = write(tmp_path / "other", lists=changed)
+    scorer = prepared(tmp_path, RecBoleBPR(python=str(tmp_path / "bin" / "python")), task)
+    assert by_id(scorer, changed[2]) == {"x": 0.0, "t": 0.25, "y": 0.5}
+    first, second = (json.loads(Path(call["job"]).read_text()) for call in calls(tmp_path / "bin"))
+    assert first["folder"] == second["folder"]
+    assert first["asked"] != second["asked"]
+
+
+def test_another_choice_of_a_validation_user_is_trained_anew(tmp_path: Path) -> None:
+    prepared(tmp_path)
+    changed = [LISTS[0], choice("val", "xvy", "x", split="validation"), LISTS[2]]
+    prepared(tmp_path, RecBoleBPR(python=str(tmp_path / "bin" / "python")), write(tmp_path / "data", lists=changed))
+    first, second = (json.loads(Path(call["job"]).read_text()) for call in calls(tmp_path / "bin"))
+    assert first["folder"] != second["folder"]
 
 
 def test_other_histories_are_trained_anew(tmp_path: Path) -> None:
@@ -338,7 +376,7 @@ def test_after_an_error_the_next_run_goes_on_in_the_same_folder(tmp_path: Path) 
     with pytest.raises(BackendError):
         prepared(tmp_path, RecBoleBPR(python=stand_in(tmp_path / "bin", failing)))
     prepared(tmp_path)
-    (kept,) = tmp_path.glob("scratch/recbole/*/lists/kept")
+    (kept,) = tmp_path.glob("scratch/recbole/*/asked-*/kept")
     assert "first" in kept.with_name("worker.log").read_text()
     assert len(calls(tmp_path / "bin")) == 1
 
@@ -378,30 +416,51 @@ class Bench:
 
     def __init__(self, worker: Any, folder: Path, reached: Mapping[tuple[int, int], float] = REACHED) -> None:
         self.trained: list[tuple[int, int]] = []
+        self.restored: list[tuple[int, int]] = []
         self.scored: list[dict[str, Any]] = []
         self.dies_after = 99
-        self.folder, self.worker = folder, worker
-        self.job = {"folder": str(folder), "grid": [{"k": 1}, {"k": 2}, {"k": 3}], "seeds": [7, 8, 9]}
-        (folder / "job.json").write_text(json.dumps(self.job))
+        self.folder, self.asked, self.worker = folder / "lists", folder / "asked", worker
+        self.folder.mkdir(exist_ok=True)
+        self.asked.mkdir(exist_ok=True)
+        self.job = {
+            "folder": str(self.folder),
+            "asked": str(self.asked),
+            "grid": [{"k": 1}, {"k": 2}, {"k": 3}],
+            "seeds": [7, 8, 9],
+        }
+        self.write()
 
-        def train(job: Any, at: Path, options: Mapping[str, int], seed: int) -> dict[str, Any]:
+        def train(job: Any, at: Path, options: Mapping[str, int], seed: int) -> Any:
             if len(self.trained) == self.dies_after:
                 raise KeyboardInterrupt
-            assert (job, at) == (self.job, folder)
+            assert (job, at) == (self.job, self.folder)
             self.trained.append((options["k"], seed))
-            rr = reached[options["k"], seed]
-            return {"options": options, "seed": seed, "validation_rr": rr, "epochs": 10 * seed, "checkpoint": "c"}
+            return {"epochs": 10 * seed, "checkpoint": f"c{seed}"}, ((options["k"], seed), "data set")
 
-        def score(job: Any, at: Path, winner: dict[str, Any]) -> tuple[dict[str, list[float]], float]:
+        def restored(job: Any, at: Path, record: Mapping[str, Any]) -> Any:
+            assert (at, record["checkpoint"]) == (self.folder, f"c{record['seed']}")
+            self.restored.append((record["options"]["k"], record["seed"]))
+            return self.restored[-1], "data set"
+
+        def validation_rr(job: Any, model: tuple[int, int], dataset: str, asked: Path) -> float:
+            assert (dataset, asked) == ("data set", self.asked)
+            return reached[model]
+
+        def score(job: Any, at: Path, asked: Path, winner: dict[str, Any]) -> tuple[dict[str, list[float]], float]:
+            assert (at, asked) == (self.folder, self.asked)
             self.scored.append(winner)
             return {"q": [1.0, 0.5]}, 0.125
 
-        worker.train, worker.score = train, score
+        worker.train, worker.restored, worker.validation_rr, worker.score = train, restored, validation_rr, score
+
+    def write(self) -> None:
+        (self.asked / "job.json").write_text(json.dumps(self.job))
 
     def run(self) -> dict[str, Any]:
         self.trained.clear()
-        self.worker.main(str(self.folder / "job.json"))
-        found: dict[str, Any] = json.loads((self.folder / "result.json").read_text())
+        self.restored.clear()
+        self.worker.main(str(self.asked / "job.json"))
+        found: dict[str, Any] = json.loads((self.asked / "result.json").read_text())
         return found
 
 
@@ -435,14 +494,15 @@ def test_of_seeds_that_do_equally_well_the_first_is_taken(worker: Any, tmp_path:
 def test_one_setting_and_one_seed_are_trained_once(worker: Any, tmp_path: Path) -> None:
     bench = Bench(worker, tmp_path)
     bench.job.update(grid=[{"k": 1}], seeds=[7])
-    (tmp_path / "job.json").write_text(json.dumps(bench.job))
+    bench.write()
     assert bench.run()["validation_rr_by_seed"] == {"7": 0.2}
     assert bench.trained == [(1, 7)]
 
 
 def test_no_half_result_is_left(worker: Any, tmp_path: Path) -> None:
     Bench(worker, tmp_path).run()
-    assert {path.name for path in tmp_path.iterdir()} == {"job.json", "trials.jsonl", "result.json"}
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")}
+    assert found == {"lists/trials.jsonl", "asked/job.json", "asked/measured.jsonl", "asked/result.json"}
 
 
 @pytest.mark.parametrize("done", range(6))
@@ -454,19 +514,44 @@ def test_a_trial_that_is_done_is_not_repeated(worker: Any, tmp_path: Path, done:
     if done < 5:
         with pytest.raises(KeyboardInterrupt):
             bench.run()
-        assert not (tmp_path / "result.json").exists()
+        assert not (tmp_path / "asked" / "result.json").exists()
     else:
         bench.run()
     assert bench.trained == ALL[:done]
     bench.dies_after = 99
     assert bench.run() == whole
     assert bench.trained == ALL[done:]
+    assert bench.restored == []
+
+
+def test_other_lists_measure_what_was_trained_and_choose_by_their_own_figures(worker: Any, tmp_path: Path) -> None:
+    bench = Bench(worker, tmp_path)
+    bench.run()
+    bench = Bench(worker, tmp_path, dict.fromkeys([*ALL, (3, 8), (3, 9)], 0.1) | {(3, 7): 0.9})
+    bench.asked = tmp_path / "others"
+    bench.asked.mkdir()
+    bench.job["asked"] = str(bench.asked)
+    bench.write()
+    result = bench.run()
+    assert bench.restored == [(1, 7), (2, 7), (3, 7)]
+    assert bench.trained == [(3, 8), (3, 9)]
+    assert (result["options"], result["seed"], result["validation_rr"]) == ({"k": 3}, 7, 0.9)
+
+
+def test_what_was_trained_but_not_measured_is_measured(worker: Any, tmp_path: Path) -> None:
+    # A job may be killed between the two.
+    bench = Bench(worker, tmp_path)
+    whole = bench.run()
+    path = tmp_path / "asked" / "measured.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert bench.run() == whole
+    assert (bench.trained, bench.restored) == ([], ALL[-1:])
 
 
 def test_a_line_that_was_cut_off_is_trained_again(worker: Any, tmp_path: Path) -> None:
     bench = Bench(worker, tmp_path)
     result = bench.run()
-    path = tmp_path / "trials.jsonl"
+    path = tmp_path / "lists" / "trials.jsonl"
     assert len(path.read_text().splitlines()) == 5
     path.write_text(path.read_text()[:-20])
     assert bench.run() == result
@@ -479,7 +564,7 @@ def test_what_is_trained_after_a_cut_off_line_is_kept(worker: Any, tmp_path: Pat
     bench.dies_after = 3
     with pytest.raises(KeyboardInterrupt):
         bench.run()
-    path = tmp_path / "trials.jsonl"
+    path = tmp_path / "lists" / "trials.jsonl"
     path.write_text(path.read_text()[:-cut])
     bench.dies_after = 99
     bench.run()
@@ -488,8 +573,12 @@ def test_what_is_trained_after_a_cut_off_line_is_kept(worker: Any, tmp_path: Pat
 
 
 def test_a_setting_is_the_same_in_whatever_order_it_is_written(worker: Any) -> None:
-    assert worker._key({"k": 1, "shrink": 0.0}, 3) == worker._key({"shrink": 0.0, "k": 1}, 3)
-    assert worker._key({"k": 1}, 3) != worker._key({"k": 1}, 4) != worker._key({"k": 2}, 4)
+    def key(seed: int, **options: float) -> str:
+        found: str = worker._key({"options": options, "seed": seed, "epochs": 5})
+        return found
+
+    assert key(3, k=1, shrink=0.0) == key(3, shrink=0.0, k=1)
+    assert key(3, k=1) != key(4, k=1) != key(4, k=2)
 
 
 @pytest.mark.parametrize("sequential", [False, True])
@@ -608,14 +697,21 @@ def test_what_recbole_is_told_follows_from_the_job(
         ([[0.1, 0.9, 0.5], [0.3, 0.2, 0.5]], (1 + 1 / 3) / 2),
     ],
 )
+def test_the_mean_rr_of_the_validation_lists_puts_ties_at_their_mean_place(
+    worker: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scores: list[list[float]], rr: float
+) -> None:
+    monkeypatch.setattr(worker, "_predict", lambda job, model, data, lists: scores)
+    held = [{"id": str(place), "positive": 1} for place in range(len(scores))]
+    (tmp_path / "validation.jsonl").write_text("".join(json.dumps(record) + "\n" for record in held))
+    assert worker.validation_rr({}, "model", "data set", tmp_path) == pytest.approx(rr)
+
+
 @pytest.mark.parametrize(("losses", "converged"), [(2, True), (5, False)])
-def test_training_measures_the_mean_rr_of_the_validation_lists_ties_at_their_mean_place(
+def test_training_keeps_the_best_model_and_says_whether_it_stopped_by_itself(
     worker: Any,
     recbole: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    scores: list[list[float]],
-    rr: float,
     losses: int,
     converged: bool,
 ) -> None:
@@ -634,14 +730,14 @@ def test_training_measures_the_mean_rr_of_the_validation_lists_ties_at_their_mea
     monkeypatch.setattr(worker, "_prepared", lambda *given: loaded)
     monkeypatch.setattr(worker, "_made", lambda *given: "model")
     monkeypatch.setattr(worker, "_restore", lambda model, path: restored.append(path))
-    monkeypatch.setattr(worker, "_predict", lambda job, model, data, lists: scores)
-    held = [{"id": str(place), "positive": 1} for place in range(len(scores))]
-    (tmp_path / "validation.jsonl").write_text("".join(json.dumps(record) + "\n" for record in held))
-    record = worker.train({"model": "BPR", "epochs": 5}, tmp_path, {"rate": 0.1, "decay": 0}, 7)
-    assert record["validation_rr"] == pytest.approx(rr)
-    assert (record["options"], record["seed"]) == ({"rate": 0.1, "decay": 0}, 7)
+    job = {"model": "BPR", "epochs": 5}
+    record, found = worker.train(job, tmp_path, {"rate": 0.1, "decay": 0}, 7)
+    assert found == ("model", "data set")
     assert (record["epochs"], record["converged"]) == (losses, converged)
     assert restored == [record["checkpoint"]] == [str(tmp_path / "checkpoints" / "BPR-decay=0-rate=0.1-7.pth")]
+    again = worker.restored(job, tmp_path, {"options": {"rate": 0.1}, "seed": 7, "checkpoint": record["checkpoint"]})
+    assert again == found
+    assert restored == [record["checkpoint"]] * 2
 
 
 def crowd() -> tuple[list[RankingExample], tuple[History, ...]]:

@@ -132,6 +132,7 @@ def test_every_option_reaches_its_place(command: Command, seam: dict[str, Any], 
         "--option": "shuffles=3",
         "--baseline-option": "k=4",
         "--backend-option": "base_url=x",
+        "--scratch": "shared",
     }
     flags = ["--only-missing", "--reasoning", "--unguided"]
     pairs = [part for name, (text, _) in ranker.items() for part in (name, text)]
@@ -151,7 +152,7 @@ def test_every_option_reaches_its_place(command: Command, seam: dict[str, Any], 
     assert first[1:] == (arguments, {"method": "iranker", "name": "mine", "concurrency": 9, "share": None})
     assert second[1:] == (arguments, {"method": "dranker", "name": "mine", "concurrency": 9, "share": first[0]})
     (baseline,) = seam["baselines"]
-    assert baseline[1:] == (("bm25", {"k": 4}), {"seed": 12, "scratch": Path("run/.scratch"), "options": {"k": 4}})
+    assert baseline[1:] == (("bm25", {"k": 4}), {"seed": 12, "scratch": Path("shared"), "options": {"k": 4}})
     (run,) = seam["runs"]
     assert run == (
         [first[0], second[0], baseline[0]],
@@ -199,6 +200,7 @@ def test_sets_of_baselines_are_taken_apart_and_none_comes_twice(
 ) -> None:
     command("bench", "run", "--out", "run", "--data", data, "--tasks", "movie", "--baselines", names)
     assert [name for _, (name, _), _ in seam["baselines"]] == found
+    assert {rest["scratch"] for _, _, rest in seam["baselines"]} == {Path("run/.scratch")}
 
 
 def test_method_none_loads_no_model(command: Command, seam: dict[str, Any], data: Path) -> None:
