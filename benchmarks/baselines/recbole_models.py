@@ -41,7 +41,7 @@ class RecBole:
         python: The Python of RecBole's environment; by default the variable ``UNIFIED_RANKER_RECBOLE_PYTHON``, or
             ``.venv-recbole/bin/python``.
         epochs: Most epochs of a training run.
-        patience: Epochs without a rise after which it stops.
+        patience: Epochs without a rise after which it stops; by default :attr:`PATIENCE`.
         seeds: How many seeds the best setting is trained with; by default :attr:`SEEDS`.
         batch: Interactions of a training step; by default :attr:`BATCH`.
         history: Latest choices that a sequential model reads.
@@ -53,6 +53,7 @@ class RecBole:
     GRID: ClassVar[tuple[Mapping[str, Any], ...]]
     SEEDS: ClassVar[int] = 3
     BATCH: ClassVar[int] = 2048
+    PATIENCE: ClassVar[int] = 10
     domains = ("recommendation",)
     trained = True
 
@@ -61,13 +62,14 @@ class RecBole:
         *,
         python: str = "",
         epochs: int = 300,
-        patience: int = 10,
+        patience: int | None = None,
         seeds: int | None = None,
         batch: int | None = None,
         history: int = LONGEST_HISTORY,
         grid: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         seeds, batch = (self.SEEDS if seeds is None else seeds), (self.BATCH if batch is None else batch)
+        patience = self.PATIENCE if patience is None else patience
         for option, value in (
             ("epochs", epochs),
             ("patience", patience),
@@ -192,6 +194,8 @@ class RecBoleSASRec(RecBole):
 
     name = "recbole-sasrec"
     model = "SASRec"
+    # A run takes from some minutes to an hour on two cores.
+    SEEDS = 1
     GRID = tuple({"hidden_dropout_prob": dropout, "attn_dropout_prob": dropout} for dropout in (0.2, 0.5))
 
 
@@ -200,13 +204,11 @@ class RecBoleLightGCN(RecBole):
 
     name = "recbole-lightgcn"
     model = "LightGCN"
-    # Each step smooths the whole graph, so that few large steps cost less than many small ones.
+    # Each step smooths the whole graph, so that few large steps cost less than many small ones; an epoch is a dozen of
+    # them, and the first ones, which learn popularity, are followed by some that are worse.
     BATCH = 8192
-    GRID = tuple(
-        {"n_layers": layers, "reg_weight": weight, "learning_rate": 0.003}
-        for layers in (2, 3)
-        for weight in (1e-4, 1e-2)
-    )
+    PATIENCE = 30
+    GRID = tuple({"n_layers": layers, "reg_weight": 1e-4, "learning_rate": 0.005} for layers in (2, 3))
 
 
 class RecBoleScorer:

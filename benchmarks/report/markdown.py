@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from string import ascii_lowercase
 
 from unified_ranker.benchmarks.measures import Figure
@@ -43,7 +44,7 @@ def as_markdown(
     editions = list(dict.fromkeys(result.task.edition for result in results))
     for edition in editions:
         found = [result for result in results if result.task.edition == edition]
-        lines += [f"## Edition {edition}", "", *_overview(found, metric), ""]
+        lines += [f"## Edition {edition}", "", *_overview(found, metric), "", *_costs(found, metric)]
         for (_, task), rows in by_task(found).items():
             lines += _task_table(rows, comparisons.get((edition, task), ()))
     return "\n".join(lines).rstrip() + "\n"
@@ -88,6 +89,44 @@ def _overview(results: Sequence[Result], metric: str) -> list[str]:
         shown = f"**{name}**" if name in (RANDOM, ORACLE) else _in_table(name)
         lines.append(f"| {shown} | {' | '.join(cells)} | {cell_of(mean) if mean else ''} |")
     return lines
+
+
+def _costs(results: Sequence[Result], metric: str) -> list[str]:
+    """Return, for all who ranked the nine, what it was worth and what a list cost; nothing if nobody did."""
+    trec = [task for task in dict.fromkeys(result.task.name for result in results) if task not in NINE]
+    trec = [task for task in trec if all("nDCG@10" in r.figures for r in results if r.task.name == task)]
+    rows = []
+    for name in dict.fromkeys(result.name for result in results if not result.computed):
+        found = {result.task.name: result for result in results if result.name == name}
+        mean = macro(list(found.values()), metric)
+        if mean is None:
+            continue
+        nine = [found[task] for task in NINE]
+
+        def usual(counted: str, nine: Sequence[Result] = nine) -> float:
+            return fmean(result.usage(counted) for result in nine)
+
+        others = [cell_of(found[task].figures["nDCG@10"]) if task in found else "" for task in trec]
+        rows.append(
+            f"| {_in_table(name)} | {' | '.join([cell_of(mean), *others])} | "
+            f"{fmean(result.failed_share for result in nine):.1%} | "
+            f"{fmean(result.repaired_share for result in nine):.1%} | {usual('calls'):.1f} | "
+            f"{usual('prompt_tokens'):,.0f} ({usual('reused_tokens'):,.0f}) | {usual('generated_tokens'):.1f} | "
+            f"{fmean(result.seconds_per_query for result in nine):.4f} |"
+        )
+    if not rows:
+        return []
+    heads = [f"{metric}, mean of the nine", *(f"nDCG@10, {task}" for task in trec)]
+    return [
+        "### What it costs",
+        "",
+        "Of one list, on average over the nine.",
+        "",
+        f"| | {' | '.join(heads)} | failed | repaired | calls | prompt tokens (reused) | generated | seconds |",
+        "|---|" + "--:|" * (len(heads) + 6),
+        *rows,
+        "",
+    ]
 
 
 def _task_table(results: Sequence[Result], comparisons: Sequence[Comparison]) -> list[str]:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import dropwhile, takewhile
 from pathlib import Path
 
 import pytest
-from toy_runs import bounded, build_task, graded, result, unbuilt, write_cell
+from toy_runs import bounded, build_task, graded, ranking_of, result, unbuilt, write_cell
 from unified_ranker.benchmarks.measures import Figure
 from unified_ranker.benchmarks.report.load import Result, load_results
 from unified_ranker.benchmarks.report.markdown import as_markdown, cell_of, letters_of, short
 from unified_ranker.benchmarks.report.significance import Comparison
+from unified_ranker.benchmarks.runner.cell import line_of
 from unified_ranker.tasks import NINE
 
 from unified_ranker.schema.types import Step, Usage
@@ -91,6 +94,49 @@ def test_the_overview_gives_the_mean_of_those_who_ranked_all_nine() -> None:
         "bm25": "",
         "oracle": "1.000 (1.000 – 1.000)",
     }
+
+
+def costing(name: str, task: str, *, outcome: str, calls: int) -> Result:
+    """Return one list, ranked in two steps of which the second came to ``outcome``."""
+    example = graded("q", {"a": 1, "b": 0, "c": 0, "d": 0}, task=task)
+    made = ranking_of(
+        example,
+        "abcd",
+        steps=(Step(0, "1", "ok"), Step(1, "x", outcome)),
+        usage=Usage(calls=calls, prompt_tokens=1000 * calls, reused_tokens=100 * calls, generated_tokens=2 * calls),
+    )
+    found = result(name, [0.5], task=unbuilt(task), examples=[example])
+    return replace(found, records={"q": json.loads(line_of(made, wall=0.25))})
+
+
+def test_costs_are_those_of_a_list_on_average_over_the_nine() -> None:
+    outcomes = {"game": "failed", "movie": "ok"}
+    nine = [costing("toy/one", task, outcome=outcomes.get(task, "repaired"), calls=n) for n, task in enumerate(NINE)]
+    others = [
+        costing("toy/one", "trec-dl-2019", outcome="ok", calls=500),
+        costing("bm25", "movie", outcome="ok", calls=9),
+        costing("bm25", "trec-dl-2020", outcome="ok", calls=9),
+    ]
+    ((name, row),) = table(text_of(*nine, *others), "What it costs").items()
+    assert (name, row) == (
+        "toy/one",
+        {
+            "": "toy/one",
+            "RR, mean of the nine": ".500 (.500 – .500)",
+            "nDCG@10, trec-dl-2019": ".500 (.500 – .500)",
+            "nDCG@10, trec-dl-2020": "",
+            "failed": f"{1 / 18:.1%}",
+            "repaired": f"{7 / 18:.1%}",
+            "calls": "4.0",
+            "prompt tokens (reused)": "4,000 (400)",
+            "generated": "8.0",
+            "seconds": "0.2500",
+        },
+    )
+
+
+def test_costs_are_left_out_where_nobody_ranked_the_nine() -> None:
+    assert "What it costs" not in text_of(*bounded(result("toy/one", [0.5, 0.5])))
 
 
 def test_the_overview_shows_the_measure_that_is_asked_for() -> None:
