@@ -58,7 +58,7 @@ def _example(
         candidates=shown,
         task=task,
         domain="recommendation",
-        context=tuple(_named(data.items[item]) for item in history[max(0, place - HISTORY) : place]),
+        context=tuple(named(data.items[item]) for item in history[max(0, place - HISTORY) : place]),
         relevance={target: 1.0},
         split=split,
         group=_group(task, user),
@@ -84,7 +84,8 @@ def _beside(
     return Beside(histories=histories)
 
 
-def _named(item: Candidate) -> str:
+def named(item: Candidate) -> str:
+    """Return what an item is called in a history."""
     return item.title or item.text
 
 

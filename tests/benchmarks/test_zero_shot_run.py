@@ -434,7 +434,7 @@ TINY = {
         "architecture": {
             "hidden_size": 192,
             "heads": 3,
-            "layers": 3,
+            "layers": 5,
             "intermediate_size": 64,
             "context": 512,
             "labels": 10,

@@ -25,9 +25,9 @@ from unified_ranker.training.sft import Trainer
 from unified_ranker.training.start import Architecture, make_model
 
 SIZES: dict[str, Any] = {
-    "hidden_size": 256,
-    "layers": 3,
-    "heads": 4,
+    "hidden_size": 192,
+    "layers": 5,
+    "heads": 3,
     "intermediate_size": 128,
     "context": 1024,
     "labels": 30,
@@ -35,10 +35,8 @@ SIZES: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def starts(tokenizer: Any) -> dict[str, Any]:
-    return {
-        first: make_model(Architecture(**SIZES, first=first), tokenizer, seed=0).eval() for first in ("worst", "best")
-    }
+def start(tokenizer: Any) -> Any:
+    return make_model(Architecture(**SIZES), tokenizer, seed=0).eval()
 
 
 def random_list(rng: random.Random, words: list[str], *, size: int) -> RankingExample:
@@ -62,44 +60,33 @@ def pointed(model: Any, sequence: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
     return relevance, out.logits[0, -1, [prompt[place] for place in places]]
 
 
-def test_whoever_comes_first_is_the_worst_unless_said_otherwise() -> None:
-    assert Architecture().first == "worst"
-    assert Architecture(first="best").first == "best"
-
-
-@pytest.mark.parametrize("first", ["Best", "", "middle", "best first"])
-def test_another_end_of_the_ranking_is_refused(first: str) -> None:
-    with pytest.raises(RecipeError, match=f"model.first='{first}' must be 'worst' or 'best'"):
-        Architecture(first=first)
-
-
-def test_the_pointer_of_a_best_first_start_is_turned_round(
-    starts: dict[str, Any], tokenizer: Any, tools: TokenizerTools
+@pytest.mark.parametrize(("method", "sign"), [("iranker", -1), ("dranker", 1)])
+def test_the_prompt_says_which_end_of_the_ranking_comes_first(
+    method: str, sign: int, start: Any, tokenizer: Any, tools: TokenizerTools
 ) -> None:
     words = sorted(word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha() and len(word) > 3)
-    rng, found = random.Random(0), {"worst": list[float](), "best": list[float]()}
+    rng, found = random.Random(0), list[float]()
     for number in range(12):
-        sequence = encoded(random_list(rng, words, size=8), tools, method="dranker", seed=number)
-        for first, model in starts.items():
-            found[first].append(float(torch.corrcoef(torch.stack(pointed(model, sequence)))[0, 1]))
-    assert sum(found["worst"]) / 12 < -0.8
-    assert sum(found["best"]) / 12 > 0.8
+        sequence = encoded(random_list(rng, words, size=8), tools, method=method, seed=number)
+        found.append(float(torch.corrcoef(torch.stack(pointed(start, sequence)))[0, 1]))
+    assert sign * sum(found) / 12 > 0.8
 
 
-def test_only_the_pull_of_the_pointer_differs(starts: dict[str, Any]) -> None:
-    worst, best = (starts[first].state_dict() for first in ("worst", "best"))
-    differing = [name for name, value in worst.items() if not torch.equal(value, best[name])]
-    assert differing == ["model.layers.2.self_attn.q_proj.bias"]
-    one, other = worst[differing[0]], best[differing[0]]
-    turned = one != other
-    assert torch.equal(one[turned], -other[turned])
-    # One dimension of each head whose attention goes by relevance.
-    assert int(turned.sum()) == 3
+@pytest.mark.parametrize(("method", "word"), [("iranker", "best"), ("dranker", "worst")])
+def test_a_candidate_that_has_the_other_word_does_not_turn_the_list_round(
+    method: str, word: str, start: Any, tokenizer: Any, tools: TokenizerTools
+) -> None:
+    words = sorted(found for found in tokenizer.get_vocab() if found.isascii() and found.isalpha() and len(found) > 3)
+    for number in range(6):
+        example = random_list(random.Random(number), words, size=8)
+        named = tuple(replace(c, text=f"{word} {c.text} {word}") for c in example.candidates)
+        sequence = encoded(replace(example, candidates=named), tools, method=method, seed=number)
+        correlation = float(torch.corrcoef(torch.stack(pointed(start, sequence)))[0, 1])
+        assert correlation * (-1 if method == "iranker" else 1) > 0.3
 
 
 def test_the_recipe_of_the_package_names_the_best_first() -> None:
     recipe = load_recipe("best-first")
-    assert recipe.model.architecture["first"] == "best"
     assert dict(recipe.methods) == {"dranker": 1.0}
     assert recipe.subsets == 0.4
     made, other = Architecture(**recipe.model.architecture), Architecture(**load_recipe("embedded").model.architecture)
@@ -235,14 +222,9 @@ def test_the_embedded_model_is_a_source(data: Path, tmp_path: Path) -> None:
     assert all(torch.equal(value, known[name]) for name, value in trainer.model.state_dict().items())
 
 
-def best_first() -> dict[str, Any]:
-    model = tiny_record()["model"]
-    return {**model, "architecture": {**model["architecture"], "first": "best"}}
-
-
 RUNS: dict[str, dict[str, Any]] = {
-    "dranker": {"model": best_first(), "subsets": 0.4},
-    "setwise": {"model": best_first(), "subsets": 0.4},
+    "dranker": {"subsets": 0.4},
+    "setwise": {"subsets": 0.4},
     "pointwise": {"loss": {"vocabulary": 0.2, "frozen_output": True}, "top_grade": 3},
 }
 WRITTEN = {"dranker": {"layout": "append"}, "setwise": {}, "pointwise": {"top_grade": 3}}

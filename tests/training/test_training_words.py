@@ -13,7 +13,7 @@ from unified_ranker.training.start import Architecture
 from unified_ranker.training.tokenizer import LIST
 from unified_ranker.training.words import Bags, bags_of, readout_target, warm_up
 
-SIZES = Architecture(hidden_size=192, heads=3, layers=3, intermediate_size=32, labels=10)
+SIZES = Architecture(hidden_size=192, heads=3, layers=5, intermediate_size=32, labels=10)
 WORDS = 300
 
 

@@ -46,10 +46,12 @@ class WordsPart:
 
     Attributes:
         passes: How often each training list is seen; 0 for no warm-up.
+        fresh: How many lists of each recommendation task are drawn anew besides.
         learning_rate: Of Adam, on unit vectors.
     """
 
     passes: int = 0
+    fresh: int = 0
     learning_rate: float = 0.003
 
 
@@ -117,6 +119,8 @@ class Recipe:
         methods: Weight of each method.
         subsets: Share of lists that are shown as a case, a random part of the list with one of its best candidates, as
             later rounds of an elimination, sets and blocks show them.
+        fresh: Share of recommendation lists that are drawn anew from the histories of training users, see
+            :mod:`~unified_ranker.training.fresh`.
         top_grade: Highest grade of ``"pointwise"``; the best candidates of a list have it.
         model: Where the model starts.
         prompts: How lists are shown.
@@ -136,6 +140,7 @@ class Recipe:
     tasks: Mapping[str, float]
     methods: Mapping[str, float] = field(default_factory=lambda: {"iranker": 1.0})
     subsets: float = 0.0
+    fresh: float = 0.0
     top_grade: int = 4
     model: ModelPart = ModelPart()
     prompts: PromptPart = PromptPart()
@@ -212,6 +217,7 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
         ("validate_lists", recipe.validate_lists, 0),
         ("prompts.token_budget", recipe.prompts.token_budget, 1),
         ("words.passes", recipe.words.passes, 0),
+        ("words.fresh", recipe.words.fresh, 0),
         ("top_grade", recipe.top_grade, 1),
     ):
         if value < least:
@@ -227,8 +233,9 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
         raise RecipeError(f"model.dtype={recipe.model.dtype!r} must be 'float32' or 'bfloat16'")
     if not 0 <= recipe.loss.distil < math.inf:
         raise RecipeError(f"loss.distil={recipe.loss.distil} must be ≥ 0 and finite")
-    if not 0 <= recipe.subsets <= 1:
-        raise RecipeError(f"subsets={recipe.subsets} must be in [0, 1]")
+    for name in ("subsets", "fresh"):
+        if not 0 <= getattr(recipe, name) <= 1:
+            raise RecipeError(f"{name}={getattr(recipe, name)} must be in [0, 1]")
     if not 0 <= recipe.average < 1:
         raise RecipeError(f"average={recipe.average} must be in [0, 1)")
     if recipe.model.embeddings not in ("minilm", "random"):

@@ -21,7 +21,9 @@ from unified_ranker.schema.types import DOMAINS, RankingExample
 from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.registry import method_named
 from unified_ranker.tasks.build import read_split
+from unified_ranker.tasks.registry import task_named
 from unified_ranker.training.encode import Encoded, LabelStep, encode, encode_grade
+from unified_ranker.training.fresh import FreshLists
 from unified_ranker.training.lists import balanced, random_case, training_lists
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Architecture, make_model, minilm_embeddings
@@ -65,6 +67,11 @@ class Trainer:
         self.seconds = 0.0
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.train = {task: training_lists(data, task) for task, weight in recipe.tasks.items() if weight > 0}
+        self.fresh = {
+            task: FreshLists(data, task, examples)
+            for task, examples in self.train.items()
+            if task_named(task).domain == "recommendation" and (recipe.fresh or recipe.words.fresh)
+        }
         self.out.mkdir(parents=True, exist_ok=True)
         self.rng = random.Random(recipe.seed)
         self.architecture = None if recipe.model.source else _architecture(recipe)
@@ -130,12 +137,13 @@ class Trainer:
         method = next((name for name in self.recipe.methods if name != "pointwise"), "")
         if not method:
             raise RecipeError("words.passes needs a method that shows whole lists; set words.passes=0")
+        part = self.recipe.words
+        drawn = [fresh.draw(self.rng) for fresh in self.fresh.values() for _ in range(part.fresh)]
         lists = [
             bags_of(self._encode(example, method), mark=mark, sharpness=self.recipe.loss.sharpness)
-            for examples in self.train.values()
+            for examples in (*self.train.values(), drawn)
             for example in examples
         ]
-        part = self.recipe.words
         return warm_up(
             words,
             lists,
@@ -215,7 +223,8 @@ class Trainer:
         tasks, methods = self.recipe.tasks, self.recipe.methods
         task = self.rng.choices(list(self.train), [tasks[name] for name in self.train])[0]
         method = self.rng.choices(list(methods), list(methods.values()))[0]
-        example = self.rng.choice(self.train[task])
+        anew = self.recipe.fresh and task in self.fresh and self.rng.random() < self.recipe.fresh
+        example = self.fresh[task].draw(self.rng) if anew else self.rng.choice(self.train[task])
         # A grade's list has no size; and runs without subsets draw the same numbers as ever.
         if self.recipe.subsets and method != "pointwise" and self.rng.random() < self.recipe.subsets:
             example = random_case(example, self.rng)

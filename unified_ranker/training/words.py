@@ -1,9 +1,8 @@
 """Warm up the words of a small model: learn embeddings whose means match before the transformer is trained.
 
-What the first two layers of the starting layout compute is a bag-of-words comparison: the mean embedding of the
-candidate against the mean embedding of the query and history. That comparison needs no transformer, so that its
-embeddings can be learned from all training lists in minutes, by the listwise softmax that the readout is trained with
-later.
+What the starting layout computes is a bag-of-words comparison: the mean embedding of the candidate against the mean
+embedding of the query and history. That comparison needs no transformer, so that its embeddings can be learned from all
+training lists in minutes, by the listwise softmax that the readout is trained with later.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 from unified_ranker.training.encode import Encoded
-from unified_ranker.training.start import FLAG, IDENTITY, MARK, NORM, SHARPNESS, Architecture
+from unified_ranker.training.start import NORM, Architecture, noted_relevance
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,6 @@ def warm_up(
     """
     rng = random.Random(seed)
     table = words.clone().requires_grad_(True)
-    compared = sorted(meaning for head in range(architecture.heads) for meaning in architecture.compared(head))
     optimizer = torch.optim.Adam([table], lr=learning_rate, betas=(0.9, 0.99))
     steps = passes * (len(lists) // batch)
     losses, tops, step = list[float](), list[float](), 0
@@ -90,7 +88,7 @@ def warm_up(
         for start in range(0, len(lists) - batch + 1, batch):
             chosen = [lists[place] for place in order[start : start + batch]]
             optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / steps)
-            score, mask = _scores(table, chosen, compared)
+            score, mask = _scores(table, chosen, architecture)
             target = torch.zeros_like(score)
             target[mask] = torch.tensor([value for entry in chosen for value in entry.target])
             loss = -(target * score.masked_fill(~mask, -1e9).log_softmax(-1)).sum(-1).mean()
@@ -109,20 +107,21 @@ def warm_up(
     return table.detach()
 
 
-def _scores(table: torch.Tensor, chosen: Sequence[Bags], compared: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the comparison that the second layer will make, (lists, candidates), and which entries are real."""
+def _scores(
+    table: torch.Tensor, chosen: Sequence[Bags], architecture: Architecture
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the relevance that the starting layout will note, (lists, candidates), and which entries are real."""
     query = NORM * _means(table, [entry.query for entry in chosen])
     flat = NORM * _means(table, [text for entry in chosen for text in entry.candidates])
-    # The norms that these sums have beside a list mark and beside a label.
-    query = NORM * query / (query.square().sum(-1, keepdim=True) + MARK**2).sqrt()
-    label = NORM * (IDENTITY**2 + FLAG**2) ** 0.5
-    flat = NORM * flat / (flat.square().sum(-1, keepdim=True) + label**2).sqrt()
+    # The mean that the list mark takes is of its own token, too, and of the start of the prompt, which mean nothing.
+    counts = torch.tensor([len(entry.query) for entry in chosen], dtype=torch.float32)
+    query = query * (counts / (counts + 2))[:, None]
     width = max(len(entry.candidates) for entry in chosen)
     mask = torch.zeros(len(chosen), width, dtype=torch.bool)
     for row, entry in enumerate(chosen):
         mask[row, : len(entry.candidates)] = True
     rows = torch.cat([torch.full((len(entry.candidates),), row) for row, entry in enumerate(chosen)])
-    values = SHARPNESS**2 / 8 * (query[rows][:, compared] * flat[:, compared]).sum(-1)
+    values = noted_relevance(query[rows], flat, architecture)
     score = torch.zeros(len(chosen), width).masked_scatter(mask, values)
     return score, mask
 

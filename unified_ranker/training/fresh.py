@@ -1,0 +1,64 @@
+"""New recommendation lists from the histories of training users: another choice, and other negatives, each time.
+
+The built training lists hold each choice once, with one draw of negatives. A small model learns those by heart, where
+an item-kNN sees every choice of every training user; drawn anew, lists tell as much.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from unified_ranker.schema.types import Candidate, RankingExample
+from unified_ranker.tasks.beside import History, read_histories
+from unified_ranker.tasks.recommendation import HISTORY, NEGATIVE_COUNT, named
+from unified_ranker.tasks.sampling import Catalogue, shuffled
+
+
+class FreshLists:
+    """Draws lists of one recommendation task.
+
+    Args:
+        data: Folder of built tasks.
+        task: The task.
+        examples: Its training lists, which say what is asked and what items are called.
+
+    Raises:
+        MissingSourceError: the task has no histories.
+    """
+
+    def __init__(self, data: Path, task: str, examples: Sequence[RankingExample]) -> None:
+        self._known: dict[str, Candidate] = {c.id: c for example in examples for c in example.candidates}
+        self._catalogue = Catalogue.of(self._known)
+        self._task, self._query = task, examples[0].query
+        histories = [history for history in read_histories(data / task) if history.split == "train"]
+        # An item that is in no training list has no name here.
+        self._choices: list[tuple[History, int]] = [
+            (history, place)
+            for history in histories
+            for place in range(1, len(history.items))
+            if history.items[place] in self._known
+        ]
+
+    def __len__(self) -> int:
+        """Return how many choices there are."""
+        return len(self._choices)
+
+    def draw(self, rng: random.Random) -> RankingExample:
+        """Return a choice of a training user after what was chosen before it, among items that the user never chose."""
+        history, place = self._choices[rng.randrange(len(self._choices))]
+        target = history.items[place]
+        negatives = self._catalogue.sample(NEGATIVE_COUNT, without=set(history.items) & set(self._known), rng=rng)
+        before = history.items[max(0, place - HISTORY) : place]
+        return RankingExample(
+            id=f"{self._task}-fresh-{history.user}-{place}",
+            query=self._query,
+            candidates=shuffled([self._known[item] for item in (target, *negatives)], rng),
+            task=self._task,
+            domain="recommendation",
+            context=tuple(named(self._known[item]) for item in before if item in self._known),
+            relevance={target: 1.0},
+            split="train",
+            group=history.user,
+        )
