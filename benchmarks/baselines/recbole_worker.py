@@ -63,7 +63,8 @@ class Records:
     """Lines of a file, each of one setting and seed."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._found = path, {}
+        self._path = path
+        self._found: dict[str, dict[str, Any]] = {}
         if not path.is_file():
             return
         text = path.read_text(encoding="utf-8")
@@ -181,7 +182,7 @@ def restored(job: Mapping[str, Any], folder: Path, record: Mapping[str, Any]) ->
 def validation_rr(job: Mapping[str, Any], model: Any, dataset: Any, asked: Path) -> float:
     """Return the mean RR of the validation lists, equals at their mean place."""
     lists = _lists(asked / "validation.jsonl")
-    ranks = []
+    ranks: list[float] = []
     for entry, found in zip(lists, _predict(job, model, dataset, lists), strict=True):
         own = found[entry["positive"]]
         better = sum(value > own for value in found)
