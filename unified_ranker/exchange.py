@@ -109,6 +109,9 @@ class TextTools(Protocol):
     def count_prompt(self, messages: Sequence[Message], reply_prefix: str = "") -> int:
         """Return how many tokens a rendered chat has."""
 
+    def called(self, name: str) -> str:
+        """Return what stands for a name that the model knows whole, see :mod:`unified_ranker.names`; or the name."""
+
     def is_single_token(self, label: str, *, after: str) -> bool:
         """Tell whether a label is one token of its own when it follows ``after``."""
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unified_ranker.backends.scripted import WordTools
-from unified_ranker.prompts.budget import fair_cap, snippet
+from unified_ranker.prompts.budget import fair_cap, said_once, snippet
 
 CHECKED = settings(deadline=None, derandomize=True, max_examples=300)
 TOOLS = WordTools()
@@ -110,3 +110,16 @@ def test_a_snippet_is_a_stretch_of_the_text_within_the_limit(text: str, query: s
     found = snippet(text, query=query, limit=limit, tools=TOOLS)
     assert TOOLS.count(found) <= limit
     assert " ".join(found.split()) in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("The flea, the FLEA and (the) fleas", "The flea, and fleas"),
+        ("one two  three", "one two three"),
+        ("- a - a -", "- a - -"),
+        ("", ""),
+    ],
+)
+def test_a_word_that_comes_again_is_left_out_whatever_its_case(text: str, kept: str) -> None:
+    assert said_once(text) == kept

@@ -83,6 +83,8 @@ BARE: dict[str, Any] = {"user": "{query} {candidates}", "candidate": "{label} {t
         ({**BARE, "limits": {"candidate_tokens": "9"}}, ["limit 'candidate_tokens' is '9'"]),
         ({**BARE, "limits": {"candidate_tokens": None}}, ["limit 'candidate_tokens' is None"]),
         ({**BARE, "limits": {"snippet": "tail"}}, ["limit 'snippet' is 'tail'", "head, query"]),
+        ({**BARE, "limits": {"words": "twice"}}, ["limit 'words' is 'twice'", "all, once"]),
+        ({**BARE, "limits": {"history_twice": 0}}, ["limit 'history_twice' is 0"]),
     ],
 )
 def test_a_malformed_template_is_refused_by_name_part_and_placeholder(record: Any, parts: list[str]) -> None:
@@ -101,8 +103,10 @@ def test_a_well_formed_template_is_read(record: dict[str, Any]) -> None:
 
 
 def test_every_limit_is_read() -> None:
-    limits = {"history": 1, "candidate_tokens": 2, "query_tokens": 3, "history_tokens": 4, "snippet": "query"}
-    assert parse_template({**BARE, "limits": limits}, name="mine").limits == Limits(1, 2, 3, 4, "query")
+    numbers = {"history": 1, "history_twice": 5, "candidate_tokens": 2, "query_tokens": 3, "history_tokens": 4}
+    limits = {**numbers, "snippet": "query", "words": "once"}
+    found = parse_template({**BARE, "limits": limits}, name="mine").limits
+    assert found == Limits(**numbers, snippet="query", words="once")
 
 
 def test_doubled_braces_are_plain_ones() -> None:

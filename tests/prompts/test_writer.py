@@ -213,6 +213,27 @@ def test_the_limits_of_the_template_hold_even_where_all_would_fit() -> None:
     assert written.cut == Usage(truncated_candidates=1, dropped_history=1, truncated_queries=1)
 
 
+def test_the_latest_entries_of_a_history_may_be_said_twice() -> None:
+    template = template_of(limits={"history": 3, "history_twice": 2})
+    written = write(list_of("one", context=("a", "b", "c", "d")), template=template)
+    assert user_of(written).startswith("Query: q\nbefore:\n- b\n- c\n- d\n- c\n- d\n[A]")
+    assert written.cut == Usage(dropped_history=1)
+    short = write(list_of("one", context=("a",)), template=template)
+    assert user_of(short).startswith("Query: q\nbefore:\n- a\n- a\n[A]")
+    assert short.cut == Usage()
+
+
+def test_a_text_may_leave_out_what_it_has_said() -> None:
+    example = list_of("one two one three", "four Four five six")
+    whole = write(example, template=template_of(limits={"words": "once"}))
+    assert "[A] one two three\n[B] four five six\n" in user_of(whole)
+    # What it says again is no loss; what is beyond the limit is.
+    assert whole.cut == Usage()
+    cut = write(example, template=template_of(limits={"words": "once", "candidate_tokens": 3}))
+    assert "[A] one two\n[B] four five\n" in user_of(cut)
+    assert cut.cut == Usage(truncated_candidates=2)
+
+
 def test_a_snippet_by_query_keeps_the_words_of_the_query() -> None:
     text = f"{words(20)} the lighthouse stands {words(20)}"
     head, query = (

@@ -10,6 +10,7 @@ from typing import Any
 
 from unified_ranker.errors import BackendError
 from unified_ranker.exchange import Message, Request
+from unified_ranker.names import token_of
 
 
 def load_tokenizer(source: str, *, revision: str | None = None) -> Any:
@@ -59,6 +60,7 @@ class TokenizerTools:
         self._context = context_tokens
         self._labels = labels
         self._control = frozenset({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()})
+        self._vocabulary = frozenset(tokenizer.get_vocab())
         self._fast = _fast_of(tokenizer)
         self._ids = lru_cache(maxsize=65_536)(self._encode)
         for label in labels:
@@ -100,6 +102,10 @@ class TokenizerTools:
                 return int(value)
         return 0
 
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a text on its own."""
+        return self._ids(text)
+
     def count(self, text: str) -> int:
         """Return how many tokens a text has on its own."""
         return len(self._ids(text))
@@ -138,6 +144,11 @@ class TokenizerTools:
     def count_prompt(self, messages: Sequence[Message], reply_prefix: str = "") -> int:
         """Return how many tokens a rendered chat has."""
         return len(self.prompt_ids(messages, reply_prefix))
+
+    def called(self, name: str) -> str:
+        """Return the token of a name, if the vocabulary has it, and the name itself if not."""
+        token = token_of(name)
+        return token if token in self._vocabulary else name
 
     def spell(self, choice: str, *, after: str) -> tuple[int, ...]:
         """Return the tokens that ``choice`` adds when it is written after ``after``.

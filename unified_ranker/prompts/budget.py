@@ -61,6 +61,22 @@ def snippet(text: str, *, query: str, limit: int, tools: TextTools) -> str:
     return tools.cut(" ".join(spoken[best : best + 2 * limit]), limit)
 
 
+def said_once(text: str) -> str:
+    """Return a text without the words that it has said before, whatever their case and punctuation.
+
+    Example:
+        >>> said_once("Fleas, and how long fleas live: a flea lives long.")
+        'Fleas, and how long live: a flea lives'
+    """
+    heard, kept = set[str](), list[str]()
+    for word in text.split():
+        plain = _plain(word)
+        if plain not in heard or not plain:
+            kept.append(word)
+        heard.add(plain)
+    return " ".join(kept)
+
+
 def _plain(word: str) -> str:
     if word.isalnum():
         return word.casefold()

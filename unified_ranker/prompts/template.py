@@ -12,15 +12,16 @@ A template file holds
 - ``history`` (optional): what stands for ``{history}`` where an example has a context; must hold ``{items}``;
 - ``instructions``: what stands for ``{instruction}``, by form of the conversation (see the strategies);
 - ``label_separator``: what the model writes between two labels;
-- ``limits`` (optional): ``history`` (most entries), ``candidate_tokens``, ``query_tokens``, ``history_tokens`` (most
-  tokens of each text) and ``snippet``: ``head`` keeps the beginning of a text that is cut, ``query`` the stretch with
-  most words of the query.
+- ``limits`` (optional): ``history`` (most entries), ``history_twice`` (how many of the latest entries are said again at
+  its end), ``candidate_tokens``, ``query_tokens``, ``history_tokens`` (most tokens of each text), ``snippet`` (``head``
+  keeps the beginning of a text that is cut, ``query`` the stretch with most words of the query) and ``words``: ``once``
+  leaves out of a candidate's text what it has said before, ``all`` nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
 from string import Formatter
@@ -46,7 +47,8 @@ _KEYS = {
     "limits",
     "unlabelled",
 }
-_SNIPPETS = ("head", "query")
+# What a limit may be that is no number.
+_CHOICES = {"snippet": ("head", "query"), "words": ("all", "once")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,12 @@ class Limits:
     """How much of each text a template shows; None for no limit of its own."""
 
     history: int | None = None
+    history_twice: int | None = None
     candidate_tokens: int | None = None
     query_tokens: int | None = None
     history_tokens: int | None = None
     snippet: str = "head"
+    words: str = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +187,14 @@ def parse_template(record: Any, *, name: str) -> Template:
 def _parse_limits(record: Any, *, name: str) -> Limits:
     if not isinstance(record, Mapping):
         raise TemplateError(f"template {name!r}: part 'limits' must be a mapping")
-    known = {"history", "candidate_tokens", "query_tokens", "history_tokens", "snippet"}
+    known = [part.name for part in fields(Limits)]
     for key, value in record.items():
         if key not in known:
             raise TemplateError(f"template {name!r}: limit {key!r} is not known; known are {', '.join(sorted(known))}")
-        if key == "snippet":
-            if value not in _SNIPPETS:
+        if key in _CHOICES:
+            if value not in _CHOICES[key]:
                 raise TemplateError(
-                    f"template {name!r}: limit 'snippet' is {value!r}; it must be one of {', '.join(_SNIPPETS)}"
+                    f"template {name!r}: limit {key!r} is {value!r}; it must be one of {', '.join(_CHOICES[key])}"
                 )
         elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise TemplateError(f"template {name!r}: limit {key!r} is {value!r}; it must be a whole number ≥ 1")

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from unified_ranker.errors import OptionError, PromptTooLongError, TemplateError
 from unified_ranker.exchange import Message, TextTools
-from unified_ranker.prompts.budget import fair_cap, snippet
+from unified_ranker.prompts.budget import fair_cap, said_once, snippet
 from unified_ranker.prompts.neutralise import neutralise
 from unified_ranker.prompts.template import Template, placeholders
 from unified_ranker.prompts.thoughts import HEADING, ThoughtBook
@@ -106,12 +106,10 @@ class PromptWriter:
         for name, value in (values or {}).items():
             instruction = instruction.replace("{" + name + "}", value)
         limits, cut_tokens = template.limits, 0
-        asked = self._clean(example.query)
-        query = self._shorten(asked, limits.query_tokens)
-        cut_query = query != asked
-        history = [self._clean(entry) for entry in example.context]
-        kept = history[-limits.history :] if limits.history else history
-        kept = [self._shorten(entry, limits.history_tokens) for entry in kept]
+        query = self.asked(example.query)
+        cut_query = query != self._clean(example.query)
+        history = example.context
+        kept = [self.entry(entry) for entry in self.latest(history)]
         shown = [self._shown(entry.candidate) for entry in listed]
         caps = [limits.candidate_tokens] * len(shown)
         texts = [self._snippet(text, query=query, limit=limits.candidate_tokens) for text in shown]
@@ -153,32 +151,64 @@ class PromptWriter:
                 )
         cut = replace(
             Usage(),
-            truncated_candidates=sum(text != whole for text, whole in zip(texts, shown, strict=True)),
+            truncated_candidates=sum(
+                text != self._snippet(whole, query=query, limit=None) for text, whole in zip(texts, shown, strict=True)
+            ),
             dropped_history=len(history) - len(kept),
             truncated_queries=int(cut_query),
         )
         return Written(messages=messages, cut=cut)
 
+    def asked(self, query: str) -> str:
+        """Return a query within the template's limit."""
+        return self._shorten(self._clean(query), self.template.limits.query_tokens)
+
+    def latest(self, context: Sequence[str]) -> Sequence[str]:
+        """Return the entries of a context that the template has room for: the latest."""
+        limit = self.template.limits.history
+        return context[-limit:] if limit else context
+
+    def said(self, entries: Sequence[str]) -> Sequence[str]:
+        """Return entries of a context as often as the template says them: the latest may come twice.
+
+        What a small model gathers from a history is a mean, in which an entry weighs as often as it stands.
+        """
+        twice = self.template.limits.history_twice
+        return [*entries, *entries[-twice:]] if twice else entries
+
+    def entry(self, text: str) -> str:
+        """Return an entry of the context within the template's limit."""
+        return self._shorten(self._named(text), self.template.limits.history_tokens)
+
+    def shown(self, candidate: Candidate, *, query: str) -> str:
+        """Return a candidate's text within the template's limit; where the query decides, the part that it asks for."""
+        return self._snippet(self._shown(candidate), query=query, limit=self.template.limits.candidate_tokens)
+
     def _clean(self, text: str) -> str:
         return neutralise(text, self.tools.control_tokens)
+
+    def _named(self, name: str) -> str:
+        known = self.tools.called(name)
+        return self._clean(name) if known == name else known
 
     def _shorten(self, text: str, limit: int | None) -> str:
         return text if limit is None else self.tools.cut(text, limit)
 
     def _snippet(self, text: str, *, query: str, limit: int | None) -> str:
-        if limit is None:
-            return text
-        if self.template.limits.snippet == "query":
-            return snippet(text, query=query, limit=limit, tools=self.tools)
-        return self.tools.cut(text, limit)
+        limits = self.template.limits
+        if limit is not None and limits.snippet == "query":
+            text = snippet(text, query=query, limit=limit, tools=self.tools)
+        elif limit is not None:
+            text = self.tools.cut(text, limit)
+        return said_once(text) if limits.words == "once" else text
 
     def _shown(self, candidate: Candidate) -> str:
         """Return the part of a candidate that may be cut."""
+        if "title" in self._placeholders and "text" not in self._placeholders:
+            return self._named(candidate.title or candidate.text)
         title, text = self._clean(candidate.title), self._clean(candidate.text)
         if self._placeholders >= {"title", "text"}:
             return text
-        if "title" in self._placeholders:
-            return title or text
         return f"{title}: {text}" if title and text else title or text
 
     @property
@@ -200,7 +230,8 @@ class PromptWriter:
         thoughts: Sequence[str] = (),
     ) -> tuple[Message, ...]:
         template = self.template
-        items = template.history_separator.join(template.history_item.format(text=entry) for entry in history)
+        said = self.said(history)
+        items = template.history_separator.join(template.history_item.format(text=entry) for entry in said)
         candidates = template.candidate_separator.join(
             self._line(entry, text) for entry, text in zip(listed, texts, strict=True)
         )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unified_ranker.errors import missing_extra
+from unified_ranker.names import plain
 
 ROLES = ("system", "user", "assistant")
 END = "<|end|>"
@@ -38,12 +41,13 @@ def label_names(count: int) -> tuple[str, ...]:
     return tuple(f"<{number}>" for number in range(1, count + 1))
 
 
-def make_tokenizer(labels: int, *, vocabulary: Path | None = None) -> Any:
+def make_tokenizer(labels: int, *, vocabulary: Path | None = None, words: Sequence[str] = ()) -> Any:
     """Make the tokenizer.
 
     Args:
         labels: How many labels it gets.
         vocabulary: A ``tokenizer.json`` to start from; MiniLM's by default.
+        words: Further words, each one token: from :func:`frequent_words`, or tokens of names.
 
     Returns:
         A fast tokenizer with a chat template, whose length is the size of its vocabulary.
@@ -57,6 +61,9 @@ def make_tokenizer(labels: int, *, vocabulary: Path | None = None) -> Any:
     source = vocabulary or minilm_folder() / "tokenizer.json"
     record = json.loads(source.read_text(encoding="utf-8"))
     record["truncation"] = record["padding"] = record["post_processor"] = None
+    known = record["model"]["vocab"]
+    for word in words:
+        known.setdefault(word, len(known))
     base = Tokenizer.from_str(json.dumps(record))
     base.add_special_tokens([AddedToken(f"<|{role}|>", normalized=False) for role in ROLES])
     base.add_special_tokens([AddedToken(mark, normalized=False) for mark in (END, PAD, LIST)])
@@ -65,3 +72,53 @@ def make_tokenizer(labels: int, *, vocabulary: Path | None = None) -> Any:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=base, eos_token=END, pad_token=PAD, unk_token="[UNK]")
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def frequent_words(texts: Mapping[str, int], tokenizer: Any, *, most: int, least: int) -> list[str]:
+    """Return words that a tokenizer breaks into pieces and that come often enough to be learned whole.
+
+    The most frequent come first.
+
+    Args:
+        texts: Texts, and how often each comes.
+        tokenizer: From :func:`make_tokenizer`.
+        most: How many words to return at most.
+        least: How often a word has to come.
+    """
+    known = tokenizer.get_vocab()
+    base = tokenizer.backend_tokenizer
+    found: Counter[str] = Counter()
+    for text, count in texts.items():
+        plain = base.normalizer.normalize_str(text)
+        for word in {word for word, _ in base.pre_tokenizer.pre_tokenize_str(plain)}:
+            found[word] += count
+    often = [word for word, count in found.items() if count >= least and word.isalnum() and word not in known]
+    return sorted(often, key=lambda word: (-found[word], word))[:most]
+
+
+def frequent_names(texts: Iterable[Mapping[str, int]], tokenizer: Any, *, most: int, least: int) -> list[str]:
+    """Return what candidates are called, where a tokenizer breaks it into pieces and it comes often enough.
+
+    The most frequent come first, each counted as a share of its own task: one with many choices does not take all
+    places.
+
+    Args:
+        texts: For each task, what its candidates are called, and how often each comes.
+        tokenizer: From :func:`make_tokenizer`.
+        most: How many to return at most.
+        least: How often a text has to come.
+
+    Returns:
+        The names as :func:`~unified_ranker.names.plain` has them.
+    """
+    base = tokenizer.backend_tokenizer
+    share: dict[str, float] = {}
+    for task in texts:
+        found: Counter[str] = Counter()
+        for text, count in task.items():
+            found[plain(text)] += count
+        total = found.total()
+        for name, count in found.items():
+            if count >= least and len(base.encode(name, add_special_tokens=False).ids) > 1:
+                share[name] = max(share.get(name, 0.0), count / total)
+    return sorted(share, key=lambda name: (-share[name], name))[:most]
