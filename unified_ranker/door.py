@@ -102,7 +102,7 @@ class Door(ABC):
             from unified_ranker.progress import track
 
             total = len(examples) if isinstance(examples, Sequence) else None
-            rankings = track(rankings, total=total, description=f"{self.method}")
+            rankings = track(rankings, total=total, description=self.method)
         for ranking in rankings:
             yield replace(ranking, top_k=top_k) if top_k is not None else ranking
 

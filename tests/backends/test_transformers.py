@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from unified_ranker import Candidate, Ranker, Ranking, RankingExample
 from unified_ranker.backends import load_backend
+from unified_ranker.backends import transformers as transformers_backend
 from unified_ranker.backends.transformers import TransformersBackend
 from unified_ranker.errors import BackendError, OptionError, ReplyError
 from unified_ranker.exchange import Completion, Message, Request
@@ -169,9 +170,9 @@ def test_a_batch_has_no_more_tokens_than_allowed(backend: TransformersBackend, m
     sizes: list[int] = []
     forward = TransformersBackend._forward
 
-    def watch(self: TransformersBackend, ids: torch.Tensor, mask: torch.Tensor, cache: Any) -> torch.Tensor:
+    def watch(self: TransformersBackend, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
         sizes.append(ids.numel())
-        return forward(self, ids, mask, cache)
+        return forward(self, ids, *rest)
 
     monkeypatch.setattr(TransformersBackend, "_forward", watch)
     requests = [ask("word " * n, choices=("A", "B")) for n in (10, 10, 3, 3, 3, 1)]
@@ -188,6 +189,32 @@ def test_choices_restrict_the_reply_and_their_probabilities_add_up(backend: Tran
         assert sum(torch.tensor(list(completion.choice_logprobs.values())).exp()) == pytest.approx(1, abs=1e-5)
         assert completion.choice_logprobs == pytest.approx(full_prefix_logprobs(backend, request), abs=TOLERANCE)
         assert (completion.generated_tokens, completion.finish_reason) == (1, "stop")
+
+
+def test_where_choices_are_tokens_the_output_layer_computes_no_others(
+    backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    hook = backend.model.lm_head.register_forward_hook(lambda *_: seen.append(1))
+    requests = [ask("one two", choices=("A", "B", "C")), ask("three", choices=("B", "D"))]
+    narrow = backend.generate(requests)
+    assert not seen
+    monkeypatch.setattr(transformers_backend, "_PLAIN_HEADS", ())
+    whole = backend.generate(requests)
+    assert seen
+    hook.remove()
+    for found, expected in zip(narrow, whole, strict=True):
+        assert_same(found, expected)
+
+
+def test_a_free_reply_and_long_choices_see_the_whole_vocabulary(backend: TransformersBackend) -> None:
+    seen: list[int] = []
+    hook = backend.model.lm_head.register_forward_hook(lambda *_: seen.append(1))
+    for request in (ask("one", max_tokens=1), ask("one", choices=("AB", "C"))):
+        seen.clear()
+        backend.generate([request])
+        assert seen
+    hook.remove()
 
 
 def test_replies_differ_from_prompt_to_prompt(backend: TransformersBackend) -> None:

@@ -269,7 +269,7 @@ def test_the_reply_has_to_fit_the_context() -> None:
 
 def test_a_budget_leaves_room_for_the_whole_order() -> None:
     small = make_backend(max_position_embeddings=300)
-    candidates = ["word " * 30 for _ in range(10)]
+    candidates = [" ".join(f"{place}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz") for place in range(10)]
     for method in ("iranker", "dranker"):
         ranking = Ranker(small, method=method, style="compact", permute=True).rank("q", candidates)
         assert ranking.usage.truncated_candidates == 10

@@ -168,6 +168,23 @@ def test_the_rule_is_the_one_that_was_asked_for(fusion: Any, expected: str) -> N
     assert "".join(ranking.ids) == expected
 
 
+@pytest.mark.parametrize("fusion", ["rrf", "borda"])
+def test_the_order_of_the_list_may_be_one_of_the_rankings(fusion: Any) -> None:
+    way = Fixed("bca", 2)
+    ranking, sizes = run(Aggregate(of=(way,), fusion=fusion, listed=True), "abc")
+    assert "".join(ranking.ids) == "bac"
+    # It costs nothing, and leaves no steps.
+    assert sizes == [1, 1]
+    assert len(ranking.steps) == ranking.usage.calls == 2
+    several, _ = run(Aggregate(of=(way, way), fusion=fusion, listed=True), "acb")
+    assert "".join(several.ids) == "bca"
+
+
+def test_a_list_joined_with_its_reverse_keeps_its_order() -> None:
+    ranking, _ = run(Aggregate(of=(Fixed("cba"),), fusion="borda", listed=True), "abc")
+    assert "".join(ranking.ids) == "abc"
+
+
 def test_rrf_is_the_rule_where_nothing_is_said() -> None:
     assert Aggregate(of=(Fixed("abc"), Fixed("cba"))).fusion == "rrf"
 
@@ -239,6 +256,8 @@ def test_the_shuffle_is_the_same_for_all_ways_and_shuffles_are_a_way() -> None:
         ({"of": ["iranker", "drankr"]}, "of='drankr' is not known; did you mean 'dranker'"),
         ({"of": ["iranker", 3]}, "of=3 must be the name of a method, or a mapping"),
         ({"of": ["iranker", "dranker"], "fusion": "rff"}, "fusion='rff' is not known; did you mean 'rrf'"),
+        ({"of": [], "listed": True}, "of: 0 ways to rank; give at least two"),
+        ({"of": "iranker", "listed": 1}, "listed=1 must be true or false"),
         ({"of": "iranker", "chains": 0, "temperature": 1.0}, "chains=0 must be ≥ 1"),
         ({"of": "iranker", "chains": True, "temperature": 1.0}, "chains=True must be ≥ 1"),
         ({"of": "iranker", "chains": 3}, "chains=3 at temperature=0.0 would be 3 times the same"),

@@ -90,7 +90,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
     "token_budget": (180, {}, "messages"),
 }
 #: Options that change nothing that is asked: how rankings are joined.
-OF_THE_RESULT: dict[str, Any] = {"fusion": "borda", "score": "grade"}
+OF_THE_RESULT: dict[str, Any] = {"fusion": "borda", "listed": True, "score": "grade"}
 #: A prompt of one candidate is shorter than those of a list.
 SHORT = {("pointwise", "token_budget"): 80}
 #: Options of the ranker itself, which no strategy sees.
@@ -135,7 +135,7 @@ def test_each_method_takes_the_options_that_its_strategy_has() -> None:
         "pointwise": {"scale", "top_grade", "score"},
         "first_token": {"ask"},
         "cascade": {"first", "then", "depth"},
-        "aggregate": {"of", "chains", "fusion"},
+        "aggregate": {"of", "chains", "fusion", "listed"},
     }
 
 
@@ -170,6 +170,7 @@ def test_an_option_that_a_method_cannot_follow_is_refused_and_named(method: str,
 
 def test_how_rankings_are_joined_changes_the_result_and_not_what_is_asked() -> None:
     assert asked(method="aggregate", fusion="borda") == asked(method="aggregate", fusion="rrf")
+    assert asked(method="aggregate", listed=True) == asked(method="aggregate", listed=False)
 
 
 @pytest.mark.parametrize("option", ["temperature", "top_p", "max_tokens", "seed"])

@@ -300,4 +300,5 @@ def test_each_domain_has_a_prompt_of_its_own() -> None:
             content = backend.requests[-1].messages[-1].content
             assert "earlier" in content
             assert "{" not in content
-        assert len({request.messages for request in backend.requests}) == (6 if style == "natural" else 2)
+        # Compact prompts of small models differ in how often they say a history, if at all.
+        assert len({request.messages for request in backend.requests}) == (6 if style == "natural" else 4)

@@ -29,6 +29,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 # that the matrices fill it; on an accelerator more is better and ``batch_tokens`` says how much.
 BATCH_TOKENS = 16_384
 
+# Models whose logits are the last state times the output layer, and nothing else.
+_PLAIN_HEADS = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+
 
 @dataclass
 class _Group:
@@ -210,7 +213,8 @@ class TransformersBackend:
             mask = torch.cat([group.mask, torch.ones_like(ids)], dim=1)
             cache = group.cache
             reused = [len(tokens) for tokens in group.tokens]
-        logits = self._forward(ids, mask, cache)
+        wanted = self._wanted(prompts)
+        logits = self._forward(ids, mask, cache, wanted)
         keep = [row for row, p in enumerate(prompts) if p.request.session and not p.request.last]
         # The cache of the prompt is kept as it is before the reply: generating may go on in it, so it is taken aside
         # first.
@@ -221,7 +225,7 @@ class TransformersBackend:
         if keep:
             whole = _Group([p.request.session for p in prompts], [p.tokens for p in prompts], cache, mask)
             kept = _select(whole, keep, keep=free)
-        completions = self._decode(prompts, logits, mask, cache)
+        completions = self._decode(prompts, logits, mask, cache, wanted)
         return [
             Completion(
                 text=text,
@@ -235,21 +239,43 @@ class TransformersBackend:
             for p, old, (text, logprobs, count, cut) in zip(prompts, reused, completions, strict=True)
         ], kept
 
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+    def _wanted(self, prompts: Sequence[_Prompt]) -> torch.Tensor | None:
+        """Return the only tokens whose logits are looked at; None for all of them."""
+        narrow = type(self.model).__name__ in _PLAIN_HEADS and type(self.model.lm_head) is torch.nn.Linear
+        if not narrow or any(not p.request.choices or self._tools.spells_longer(p.request) for p in prompts):
+            return None
+        spelled = {self._tools.spell(c, after=p.request.reply_prefix)[0] for p in prompts for c in p.request.choices}
+        return torch.tensor(sorted(spelled), device=self.model.device)
+
+    def _forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache, wanted: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return the logits of the next token; those of tokens that are not wanted are minus infinity."""
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        out = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: torch.Tensor = out.logits[:, -1].float()
-        return logits
+        given = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "position_ids": positions,
+            "past_key_values": cache,
+            "use_cache": True,
+        }
+        if wanted is None:
+            logits: torch.Tensor = self.model(**given, logits_to_keep=1).logits[:, -1].float()
+            return logits
+        # For a small model the whole vocabulary costs more than all layers.
+        head = self.model.lm_head
+        state = self.model.model(**given).last_hidden_state[:, -1]
+        bias = None if head.bias is None else head.bias[wanted]
+        some = torch.nn.functional.linear(state, head.weight[wanted], bias).float()
+        return torch.full((len(ids), head.out_features), -torch.inf, device=some.device).index_copy(1, wanted, some)
 
     def _decode(
-        self, prompts: list[_Prompt], logits: torch.Tensor, mask: torch.Tensor, cache: DynamicCache
+        self,
+        prompts: list[_Prompt],
+        logits: torch.Tensor,
+        mask: torch.Tensor,
+        cache: DynamicCache,
+        wanted: torch.Tensor | None,
     ) -> list[tuple[str, list[dict[str, float]], int, bool]]:
         """Write the replies, given the logits of their first token."""
         rows = [_Row(prompt.request, self._tools, self._ends) for prompt in prompts]
@@ -259,7 +285,7 @@ class TransformersBackend:
                 break
             ids = torch.tensor([[token] for token in tokens], device=logits.device)
             mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
-            logits = self._forward(ids, mask, cache)
+            logits = self._forward(ids, mask, cache, wanted)
         return [(row.text, row.logprobs, len(row.tokens), row.cut) for row in rows]
 
 

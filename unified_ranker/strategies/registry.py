@@ -61,7 +61,7 @@ METHODS: dict[str, Method] = {
     ),
     "first_token": Method("one_shot", ("ask",), "read the order from the first label's log-probabilities (FIRST)"),
     "cascade": Method("one_shot", ("first", "then", "depth"), "rank the list one way, its top another (CoRanking)"),
-    "aggregate": Method("one_shot", ("of", "chains", "fusion"), "join the rankings of several ways to rank"),
+    "aggregate": Method("one_shot", ("of", "chains", "fusion", "listed"), "join the rankings of several ways to rank"),
 }
 
 #: Methods whose replies training teaches; the others are made of the same questions.
@@ -231,7 +231,7 @@ def _aggregate(writers: Writers | None, sampling: Sampling, own: dict[str, Any])
             )
         seed = of_its_own.get("seed", sampling.seed) or 0
         ways += [_part("of", {**of_its_own, "seed": seed + number}, writers, sampling) for number in range(chains)]
-    rest = {key: value for key, value in own.items() if key == "fusion"}
+    rest = {key: value for key, value in own.items() if key in ("fusion", "listed")}
     return Aggregate(of=tuple(ways), **rest)
 
 
