@@ -87,8 +87,7 @@ bench-full: $(VENV)/.installed-bench install-recbole $(DATA) $(POPULARITY) ## al
 		--json $(RESULTS)/report.json --command "make bench-full"
 
 rl: install $(DATA) install-engines ## some minutes of supervised training, then of reinforcement learning (DATA, RUN)
-	test -d $(RUN)/start/model || $(ENGINES)/bin/unified-ranker train sft --recipe embedded --data $(DATA) \
-		--out $(RUN)/start tokens=500000 validate_every=500000
+	test -d $(RUN)/start/model || $(ENGINES)/bin/unified-ranker train sft --recipe start-tiny --data $(DATA) --out $(RUN)/start
 	$(ENGINES)/bin/unified-ranker train rl --recipe iranker-tiny --data $(DATA) --out $(RUN)/rl \
 		model=$(abspath $(RUN))/start/model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,21 +48,48 @@ def _example(
     split: str,
     seed: int,
 ) -> RankingExample:
-    target = history[place]
-    rng = generator(seed, task, user, place)
-    # Never from the user's whole history: what they chose later is no negative either.
-    negatives = catalogue.sample(NEGATIVE_COUNT, without=set(history), rng=rng)
-    shown = shuffled([data.items[item] for item in (target, *negatives)], rng)
-    return RankingExample(
+    return drawn_list(
+        history,
+        place,
+        items=data.items,
+        catalogue=catalogue,
+        rng=generator(seed, task, user, place),
         id=f"{task}-{user}-{place}",
         query=query,
-        candidates=shown,
         task=task,
-        domain="recommendation",
-        context=tuple(named(data.items[item]) for item in history[max(0, place - HISTORY) : place]),
-        relevance={target: 1.0},
         split=split,
         group=_group(task, user),
+    )
+
+
+def drawn_list(
+    history: Sequence[str],
+    place: int,
+    *,
+    items: Mapping[str, Candidate],
+    catalogue: Catalogue,
+    rng: random.Random,
+    **named: str,
+) -> RankingExample:
+    """Return a choice of a user after what was chosen before it, among items that the user never chose.
+
+    Args:
+        history: What the user chose, oldest first.
+        place: Which of it is ranked.
+        items: What items are called; what is not among them is left out of the context.
+        catalogue: Where negatives are drawn from.
+        rng: Source of negatives and of the order.
+        **named: ``id``, ``query``, ``task``, ``split`` and ``group`` of the list.
+    """
+    target = history[place]
+    # Never from the user's whole history: what they chose later is no negative either.
+    negatives = catalogue.sample(NEGATIVE_COUNT, without={item for item in history if item in items}, rng=rng)
+    return RankingExample(
+        candidates=shuffled([items[item] for item in (target, *negatives)], rng),
+        domain="recommendation",
+        context=tuple(_named(items[item]) for item in history[max(0, place - HISTORY) : place] if item in items),
+        relevance={target: 1.0},
+        **named,
     )
 
 
@@ -84,8 +112,7 @@ def _beside(
     return Beside(histories=histories)
 
 
-def named(item: Candidate) -> str:
-    """Return what an item is called in a history."""
+def _named(item: Candidate) -> str:
     return item.title or item.text
 
 

@@ -30,14 +30,14 @@ def is_order(prompt: str) -> bool:
 
 def shown_in(prompt: str) -> dict[str, tuple[int, str]]:
     """Return the grade and the id of the candidate under each label of a prompt."""
-    natural = {label: (int(grade), f"c{place}") for label, grade, place in _NATURAL.findall(prompt)}
-    return natural or {label: (int(grade), f"c{place}") for grade, place, label in _COMPACT.findall(prompt)}
+    natural = {label: (int(grade), f"c{int(place)}") for label, grade, place in _NATURAL.findall(prompt)}
+    return natural or {label: (int(grade), f"c{int(place)}") for grade, place, label in _COMPACT.findall(prompt)}
 
 
 def alone_in(prompt: str) -> tuple[int, str]:
     """Return the grade and the id of the one candidate of a prompt."""
     ((grade, place),) = _ALONE.findall(prompt)
-    return int(grade), f"c{place}"
+    return int(grade), f"c{int(place)}"
 
 
 def best_first(shown: Shown) -> str:

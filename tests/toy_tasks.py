@@ -23,7 +23,7 @@ def toy_list(id: str, grades: Sequence[int], *, task: str = "passage-5", split: 
     return RankingExample(
         id=id,
         query=f"query of {id}",
-        candidates=tuple(Candidate(f"c{n}", f"grade {grade} of place {n}") for n, grade in enumerate(grades)),
+        candidates=tuple(Candidate(f"c{n}", f"grade {grade} of place 0{n}") for n, grade in enumerate(grades)),
         task=task,
         domain=task_named(task).domain,
         relevance={f"c{n}": float(grade) for n, grade in enumerate(grades)},

@@ -114,8 +114,13 @@ class RecBole:
         """
         python = self.python()
         targets = [[example.group, _target(example)] for example in task.lists("validation")]
-        training = {"model": self.model, "epochs": self.epochs, "patience": self.patience, "batch": self.batch}
-        training["history"] = self.history
+        training = {
+            "model": self.model,
+            "epochs": self.epochs,
+            "patience": self.patience,
+            "batch": self.batch,
+            "history": self.history,
+        }
         name = f"{task.name}-{self.model}-{_digest([training, task.history_fingerprint, targets])}"
         folder = (scratch / "recbole" / name / _DATASET).absolute()
         choosing = {"grid": self.grid, "seeds": list(range(seed, seed + self.seeds))}

@@ -13,6 +13,9 @@ from unified_ranker.benchmarks.report.significance import Comparison
 from unified_ranker.tasks.registry import NINE
 
 SIGNIFICANT = 0.05
+#: Heads of the columns of :func:`_shares` and :func:`_spent`.
+SHARES = "failed | repaired"
+SPENT = "calls | prompt tokens (reused) | generated | seconds"
 
 
 def as_markdown(
@@ -94,7 +97,6 @@ def _overview(results: Sequence[Result], metric: str) -> list[str]:
 def _costs(results: Sequence[Result], metric: str) -> list[str]:
     """Return, for all who ranked the nine, what it was worth and what a list cost; nothing if nobody did."""
     trec = [task for task in dict.fromkeys(result.task.name for result in results) if task not in NINE]
-    trec = [task for task in trec if all("nDCG@10" in r.figures for r in results if r.task.name == task)]
     rows = []
     for name in dict.fromkeys(result.name for result in results if not result.computed):
         found = {result.task.name: result for result in results if result.name == name}
@@ -102,18 +104,9 @@ def _costs(results: Sequence[Result], metric: str) -> list[str]:
         if mean is None:
             continue
         nine = [found[task] for task in NINE]
-
-        def usual(counted: str, nine: Sequence[Result] = nine) -> float:
-            return fmean(result.usage(counted) for result in nine)
-
         others = [cell_of(found[task].figures["nDCG@10"]) if task in found else "" for task in trec]
-        rows.append(
-            f"| {_in_table(name)} | {' | '.join([cell_of(mean), *others])} | "
-            f"{fmean(result.failed_share for result in nine):.1%} | "
-            f"{fmean(result.repaired_share for result in nine):.1%} | {usual('calls'):.1f} | "
-            f"{usual('prompt_tokens'):,.0f} ({usual('reused_tokens'):,.0f}) | {usual('generated_tokens'):.1f} | "
-            f"{fmean(result.seconds_per_query for result in nine):.4f} |"
-        )
+        worth = " | ".join([cell_of(mean), *others])
+        rows.append(f"| {_in_table(name)} | {worth} | {_shares(nine)} | {_spent(nine)} |")
     if not rows:
         return []
     heads = [f"{metric}, mean of the nine", *(f"nDCG@10, {task}" for task in trec)]
@@ -122,7 +115,7 @@ def _costs(results: Sequence[Result], metric: str) -> list[str]:
         "",
         "Of one list, on average over the nine.",
         "",
-        f"| | {' | '.join(heads)} | failed | repaired | calls | prompt tokens (reused) | generated | seconds |",
+        f"| | {' | '.join(heads)} | {SHARES} | {SPENT} |",
         "|---|" + "--:|" * (len(heads) + 6),
         *rows,
         "",
@@ -138,9 +131,7 @@ def _task_table(results: Sequence[Result], comparisons: Sequence[Comparison]) ->
         "",
         f"{task.task.title}; {len(results[0].examples)} {results[0].split} lists.",
         "",
-        "| | | "
-        + " | ".join(measures)
-        + " | failed | repaired | missing | calls | prompt tokens (reused) | generated | seconds | better than |",
+        f"| | | {' | '.join(measures)} | {SHARES} | missing | {SPENT} | better than |",
         "|---|---|" + "--:|" * (len(measures) + 7) + "---|",
     ]
     for result in results:
@@ -150,12 +141,27 @@ def _task_table(results: Sequence[Result], comparisons: Sequence[Comparison]) ->
             continue
         beaten = sorted(letters[c.worse] for c in comparisons if c.better == result.name and c.p < SIGNIFICANT)
         lines.append(
-            f"| {letters[result.name]} | {_in_table(result.name)} | {figures} | {result.failed_share:.1%} | "
-            f"{result.repaired_share:.1%} | {result.missing} | {result.usage('calls'):.1f} | "
-            f"{result.usage('prompt_tokens'):,.0f} ({result.usage('reused_tokens'):,.0f}) | "
-            f"{result.usage('generated_tokens'):.1f} | {result.seconds_per_query:.4f} | {' '.join(beaten)} |"
+            f"| {letters[result.name]} | {_in_table(result.name)} | {figures} | {_shares([result])} | "
+            f"{result.missing} | {_spent([result])} | {' '.join(beaten)} |"
         )
     return [*lines, ""]
+
+
+def _shares(results: Sequence[Result]) -> str:
+    """Return the cells of :data:`SHARES`, on average over results."""
+    return f"{fmean(r.failed_share for r in results):.1%} | {fmean(r.repaired_share for r in results):.1%}"
+
+
+def _spent(results: Sequence[Result]) -> str:
+    """Return the cells of :data:`SPENT`, on average over results."""
+
+    def usual(counted: str) -> float:
+        return fmean(result.usage(counted) for result in results)
+
+    return (
+        f"{usual('calls'):.1f} | {usual('prompt_tokens'):,.0f} ({usual('reused_tokens'):,.0f}) | "
+        f"{usual('generated_tokens'):.1f} | {fmean(result.seconds_per_query for result in results):.4f}"
+    )
 
 
 def _in_table(name: str) -> str:

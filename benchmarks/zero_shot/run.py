@@ -25,7 +25,7 @@ def run_zero_shot(
     *,
     data: Path,
     out: Path,
-    sft_recipe: str = "embedded",
+    sft_recipe: str = "start-tiny",
     rl_recipe: str = "iranker-tiny",
     sft: Sequence[str] = (),
     rl: Sequence[str] = (),
@@ -119,7 +119,8 @@ def _trained(
 
         weights = task_weights(regime, load_recipe(sft_recipe, sft).tasks)
         # One step at a rate that is next to nothing leaves the weights where they were.
-        budget = [] if regime.trained else ["words.passes=0", "tokens=1", "optimizer.learning_rate=0.000000000001"]
+        nothing = ["words.lists=0", "words.further=0", "tokens=1", "optimizer.learning_rate=0.000000000001"]
+        budget = [] if regime.trained else nothing
         say(f"{regime.name}: supervised training on {', '.join(regime.tasks) if regime.trained else 'nothing'}")
         recipe = load_recipe(sft_recipe, [*sft, *weights, *budget])
         Trainer(recipe, data=lists, out=home / "sft", on_log=lambda record: None).run()

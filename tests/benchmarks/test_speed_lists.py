@@ -26,7 +26,7 @@ def texts(example: RankingExample) -> list[str]:
 
 
 def own(number: int) -> set[str]:
-    return {f"grade {grade} of place {place}" for place, grade in enumerate(GRADES[number])}
+    return {f"grade {grade} of place 0{place}" for place, grade in enumerate(GRADES[number])}
 
 
 @pytest.mark.parametrize("size", [2, 3, 5, 6, 7, 12, ALL_TEXTS])
@@ -108,10 +108,10 @@ def test_texts_that_several_lists_share_are_added_once(tmp_path: Path) -> None:
     # Place 0 looks the same everywhere, so that there are four candidates.
     for example in speed_lists(tmp_path, "movie", queries=3, candidates=4):
         assert sorted(texts(example)) == [
-            "grade 1 of place 0",
-            "grade 2 of place 1",
-            "grade 3 of place 1",
-            "grade 4 of place 1",
+            "grade 1 of place 00",
+            "grade 2 of place 01",
+            "grade 3 of place 01",
+            "grade 4 of place 01",
         ]
     with pytest.raises(DataError, match="only 4 different candidates, not 5"):
         speed_lists(tmp_path, "movie", queries=3, candidates=5)

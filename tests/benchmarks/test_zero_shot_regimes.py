@@ -74,7 +74,7 @@ def test_tasks_of_a_regime_keep_their_weights_and_others_have_none() -> None:
 
 
 @pytest.mark.parametrize("regime", REGIMES.values(), ids=lambda regime: regime.name)
-@pytest.mark.parametrize(("load", "name"), [(load_recipe, "embedded"), (load_rl, "iranker-tiny")])
+@pytest.mark.parametrize(("load", "name"), [(load_recipe, "start-tiny"), (load_rl, "iranker-tiny")])
 def test_the_recipes_of_the_package_take_the_weights_of_every_regime(load: Any, name: str, regime: Regime) -> None:
     whole = load(name).tasks
     found = load(name, task_weights(regime, whole)).tasks

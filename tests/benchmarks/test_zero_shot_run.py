@@ -106,7 +106,7 @@ def recipes(tmp_path: Path) -> dict[str, Any]:
     """Return a recipe of either kind, as arguments."""
     mine = tmp_path / "mine.yaml"
     mine.write_text(
-        yaml.safe_dump({"name": "mine", "tasks": WEIGHTS, "tokens": 9000, "words": {"passes": 2}, "seed": 3}),
+        yaml.safe_dump({"name": "mine", "tasks": WEIGHTS, "tokens": 9000, "words": {"lists": 2}, "seed": 3}),
         encoding="utf-8",
     )
     my_rl = tmp_path / "my-rl.yaml"
@@ -151,7 +151,7 @@ def test_every_regime_has_the_same_recipe_and_overrides_but_for_its_tasks(
     assert (trained[0].tokens, trained[0].optimizer.learning_rate, trained[0].seed) == (500, 1e-3, 3)
     assert all(replace(recipe, tasks={}) == replace(trained[0], tasks={}) for recipe in trained)
     # The starting weights: all that is learned is left out.
-    assert (untrained.tokens, untrained.words.passes) == (1, 0)
+    assert (untrained.tokens, untrained.words.lists, untrained.words.further) == (1, 0, 0)
     learned = {"tokens": 500, "words": trained[0].words, "optimizer": trained[0].optimizer}
     assert replace(untrained, **learned) == replace(trained[0], tasks=untrained.tasks)
 

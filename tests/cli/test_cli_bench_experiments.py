@@ -125,7 +125,7 @@ def test_zero_shot_alone_takes_all_regimes_tasks_and_stages(
     assert rest == {
         "data": Path("data/open"),
         "out": Path("out"),
-        "sft_recipe": "embedded",
+        "sft_recipe": "start-tiny",
         "rl_recipe": "iranker-tiny",
         "sft": [],
         "rl": [],

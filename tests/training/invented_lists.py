@@ -12,6 +12,7 @@ from unified_ranker.prompts import PromptWriter, load_template
 from unified_ranker.schema.parquet import write_parquet
 from unified_ranker.schema.types import Candidate, RankingExample
 from unified_ranker.strategies.registry import method_named
+from unified_ranker.training.bags import Bags, readout_target
 from unified_ranker.training.encode import Encoded, encode
 from unified_ranker.training.recipe import Recipe, parse_recipe
 
@@ -122,3 +123,18 @@ def encoded(
         rng=random.Random(seed),
         end=tools.tokenizer.eos_token_id,
     )
+
+
+def bags_of(encoded: Encoded, *, mark: int, sharpness: float) -> Bags:
+    """Cut a training sequence at the list mark and at the labels.
+
+    Args:
+        encoded: The sequence.
+        mark: Token id of the list mark.
+        sharpness: See :class:`~unified_ranker.training.recipe.LossPart`.
+    """
+    begin = encoded.tokens.index(mark)
+    ordered = sorted(encoded.candidates)
+    starts = [begin, *(place for place, _ in ordered[:-1])]
+    texts = tuple(encoded.tokens[start + 1 : place] for start, (place, _) in zip(starts, ordered, strict=True))
+    return Bags(encoded.tokens[1:begin], texts, readout_target([grade for _, grade in ordered], sharpness))

@@ -325,7 +325,7 @@ def test_a_smaller_context_is_refused_or_teaches_what_was_asked(tmp_path: Path) 
         RankingExample(
             "long",
             "query of long",
-            tuple(Candidate(f"c{n}", f"grade {n} of place {n} " + "word " * 80) for n in range(3)),
+            tuple(Candidate(f"c{n}", f"grade {n} of place 0{n} " + "word " * 80) for n in range(3)),
             task="passage-5",
             relevance={"c0": 0.0, "c1": 1.0, "c2": 2.0},
             split="train",
@@ -374,7 +374,7 @@ def hard_data(folder: Path) -> Path:
 
     def passage(list_name: str, other: str) -> Candidate:
         number = names.index(list_name) * 3 + names.index(other)
-        return Candidate(f"{list_name}-{other}", f"grade {number % 5} of place {number} {other}")
+        return Candidate(f"{list_name}-{other}", f"grade {number % 5} of place 0{number} {other}")
 
     lists = [
         RankingExample(
@@ -403,7 +403,7 @@ def test_hard_negatives_are_shown_and_written(tmp_path: Path) -> None:
     # The teacher says what they are worth.
     assert dict(found[0].relevance) == {"river-river": 0.0, "castle-river": 3.0, "engine-river": 1.0}
     assert any(
-        "place 3 river" in request.messages[-1].content for request in asked if is_order(request.messages[-1].content)
+        "place 03 river" in request.messages[-1].content for request in asked if is_order(request.messages[-1].content)
     )
     again, _, _ = start(silent, data, tmp_path / "out", negatives="hard", threshold=0.0, limit=2)
     assert again == summary

@@ -205,7 +205,7 @@ def test_costs_add_up() -> None:
 
 def test_prompts_that_have_to_be_cut_cost_what_they_then_have() -> None:
     long = RankingExample(
-        "long", "q", tuple(Candidate(f"c{n}", f"grade {n} of place {n} " + "word " * 90) for n in range(4))
+        "long", "q", tuple(Candidate(f"c{n}", f"grade {n} of place 0{n} " + "word " * 90) for n in range(4))
     )
     teacher, backend = teacher_of(thinks(), setting_of(max_tokens=50), text=WordTools(context_tokens=240))
     before = teacher.cost(long)
@@ -240,7 +240,7 @@ def test_the_models_own_labels_and_budget_are_used_and_its_style_and_options_are
     _, backend = teacher_of(thinks(), text=WordTools(labels=own.labels))
     teacher = Teacher(backend, setting_of(max_tokens=20), settings=own)
     prompt = teacher.messages(toy_list("list", (0, 3, 1)))[-1]["content"]
-    assert "[<2>] grade 3 of place 1" in prompt
+    assert "[<2>] grade 3 of place 01" in prompt
     long = RankingExample("long", "q", tuple(Candidate(f"c{n}", "word " * 300) for n in range(3)))
     sizes = [sum(len(entry["content"].split()) for entry in teacher.messages(long, name)) for name in (None, "c0")]
     assert all(size <= 280 for size in sizes)

@@ -18,11 +18,12 @@ from unified_ranker.backends.tokenizer import TokenizerTools
 from unified_ranker.errors import RecipeError
 from unified_ranker.model_settings import embedded_path, read_settings
 from unified_ranker.schema.types import Candidate, RankingExample
+from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.encode import Encoded, encode
 from unified_ranker.training.lists import random_case
 from unified_ranker.training.recipe import load_recipe
 from unified_ranker.training.sft import Trainer
-from unified_ranker.training.start import Architecture, make_model
+from unified_ranker.training.start import make_model
 
 SIZES: dict[str, Any] = {
     "hidden_size": 192,
@@ -176,8 +177,8 @@ def test_grades_are_drawn_from_whole_lists_whatever_subsets_say(data: Path, tmp_
 
 def test_words_cannot_be_warmed_up_by_grades_alone(data: Path, tmp_path: Path) -> None:
     model = {**tiny_record()["model"], "embeddings": "minilm"}
-    with pytest.raises(RecipeError, match=r"words\.passes needs a method that shows whole lists; set words\.passes=0"):
-        trainer_of(data, tmp_path, model=model, methods={"pointwise": 1}, words={"passes": 1})
+    with pytest.raises(RecipeError, match=r"words\.lists needs a method that shows whole lists; set words\.lists=0"):
+        trainer_of(data, tmp_path, model=model, methods={"pointwise": 1}, words={"lists": 1})
 
 
 @pytest.mark.parametrize(
@@ -275,7 +276,7 @@ def test_grades_are_learned_from_the_embedded_model(data: Path, tmp_path: Path) 
         methods={"pointwise": 1},
         loss={"vocabulary": 0.2},
         optimizer={"learning_rate": 4e-4, "frozen_labels": True},
-        tokens=1500,
+        tokens=6000,
         validate_every=100_000,
         checkpoint_every=100_000,
         validate_lists=2,

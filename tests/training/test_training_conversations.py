@@ -74,8 +74,8 @@ def test_a_set_is_the_first_of_the_list() -> None:
     example = toy_list("list", (0, 1, 0, 3, 3))
     messages = talk("setwise", example, set_size=3)
     assert messages[-1]["content"] == "B"
-    assert "place 2" in messages[1]["content"]
-    assert "place 3" not in messages[1]["content"]
+    assert "place 02" in messages[1]["content"]
+    assert "place 03" not in messages[1]["content"]
     listed, _ = shown(example, strategy_of("setwise", set_size=3))
     assert [entry.candidate.id for entry in listed] == ["c0", "c1", "c2"]
 
@@ -89,7 +89,7 @@ def test_a_grade_is_that_of_a_random_candidate_as_often_a_best_one_as_not(
     strategy, rng, replies = strategy_of("pointwise", **options), random.Random(0), Counter[str]()
     for _ in range(300):
         messages = verl_sft.conversation(example, strategy, rng)
-        (place,) = [place for place in range(5) if f"of place {place}" in messages[1]["content"]]
+        (place,) = [place for place in range(5) if f"of place 0{place}" in messages[1]["content"]]
         assert messages[-1]["content"] == wanted[GRADES[place]]
         replies[messages[-1]["content"]] += 1
     assert set(replies) == set(wanted.values())

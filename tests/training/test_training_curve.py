@@ -16,7 +16,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def records(*, readout: bool = True, validated: bool = True, words: bool = True) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     if words:
-        found.append({"step": 0, "tokens": 0, "seconds": 0.0, "kind": "words", "words_step": 100, "loss": 1.5})
+        found.append(
+            {"step": 0, "tokens": 0, "seconds": 0.0, "kind": "words", "words_step": 100, "loss": 1.5, "top": 0.4}
+        )
     for step in (50, 100):
         record = {"step": step, "tokens": step * 1000, "seconds": 1.0, "kind": "train", "labels": 1 / step}
         found.append({**record, "vocabulary": 2.0, **({"readout": 0.5, "readout_top": 0.4} if readout else {})})
@@ -44,6 +46,17 @@ def test_a_run_that_has_only_begun_can_be_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     draw_curve(write_log(tmp_path, records()[:1]), tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(PNG)
+
+
+def test_a_warm_up_of_words_has_a_panel_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.image import imread
+
+    widths = []
+    for words in (True, False):
+        draw_curve(write_log(tmp_path, records(words=words)), tmp_path / "curve.png")
+        widths.append(imread(tmp_path / "curve.png").shape[1])
+    assert widths[0] == 1.5 * widths[1]
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

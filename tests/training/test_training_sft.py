@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from unified_ranker import Ranker
+from unified_ranker.backends.tokenizer import load_tokenizer
 from unified_ranker.errors import DataError, MissingSourceError, RecipeError
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.training.recipe import parse_recipe
@@ -266,7 +267,7 @@ def test_a_batch_of_lists_that_teach_nothing_has_a_finite_loss(data: Path, tmp_p
 
 def test_words_are_warmed_up_before_the_run(data: Path, tmp_path: Path) -> None:
     model = {**tiny_record()["model"], "embeddings": "minilm"}
-    record = tiny_record(model=model, words={"passes": 1, "learning_rate": 0.003}, tokens=1, validate_lists=1)
+    record = tiny_record(model=model, words={"lists": 128, "learning_rate": 0.003}, tokens=1, validate_lists=1)
     train(record, data, tmp_path / "warm")
     (words,) = records(tmp_path / "warm", "words")
     assert words["words_step"] == 1
@@ -275,6 +276,39 @@ def test_words_are_warmed_up_before_the_run(data: Path, tmp_path: Path) -> None:
     assert not torch.equal(
         last_state(tmp_path / "warm")["model"]["model.embed_tokens.weight"], trainer.model.model.embed_tokens.weight
     )
+
+
+def test_names_that_come_often_become_words_of_the_model(data: Path, tmp_path: Path) -> None:
+    lists = [
+        replace(entry, candidates=tuple(replace(c, text=f"{c.text} Zorblax{int(n < 3)}") for c in entry.candidates))
+        for n, entry in enumerate(make_lists(12))
+    ]
+    write_task(tmp_path / "named", train=lists)
+    model = {**tiny_record()["model"], "embeddings": "minilm"}
+    record = tiny_record(model=model, words={"further": 1, "least": 3}, tokens=1, validate_lists=1)
+    folder = train(record, tmp_path / "named", tmp_path / "out")
+    assert load_tokenizer(str(folder)).tokenize("zorblax0 zorblax1")[0] == "zorblax0"
+    plain = len(Trainer(parse_recipe(tiny_record(model=model)), data=data, out=tmp_path / "plain").tokenizer)
+    assert len(load_tokenizer(str(folder))) == plain + 1
+    # A run that goes on reads with the same words.
+    again = Trainer(parse_recipe({**record, "tokens": 3000}), data=tmp_path / "named", out=tmp_path / "again")
+    again._save()
+    state = Trainer(again.recipe, data=tmp_path / "named", out=tmp_path / "again")
+    state._resume()
+    assert torch.equal(state.model.model.embed_tokens.weight, again.model.model.embed_tokens.weight)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.1, 1.0])
+def test_words_learn_at_their_share_of_the_rate(data: Path, tmp_path: Path, factor: float) -> None:
+    optimizer = {**tiny_record()["optimizer"], "words_factor": factor}
+    trainer = Trainer(tiny_recipe(tokens=600, optimizer=optimizer), data=data, out=tmp_path / "out", device="cpu")
+    words = trainer.model.get_input_embeddings().weight
+    other = trainer.model.model.layers[0].mlp.up_proj.weight
+    before, other_before = words.detach().clone(), other.detach().clone()
+    trainer.run()
+    moved, usual = (float((now - old).detach().abs().max()) for now, old in ((words, before), (other, other_before)))
+    assert usual > 0
+    assert moved == 0 if factor == 0 else 0.3 * factor < moved / usual < 1.5 * factor
 
 
 SOURCE: dict[str, Any] = {

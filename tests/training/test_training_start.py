@@ -4,22 +4,33 @@ import itertools
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from invented_lists import encoded
+from invented_lists import bags_of, encoded
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from unified_ranker.backends.tokenizer import TokenizerTools
 from unified_ranker.errors import RecipeError
 from unified_ranker.schema.types import Candidate, RankingExample
+from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.encode import Encoded
+from unified_ranker.training.heads import NEAR, SLOPE, nearness
 from unified_ranker.training.recipe import load_recipe
-from unified_ranker.training.start import CODE, NEAR, NORM, SLOPE, Architecture, make_model, nearness
-from unified_ranker.training.tokenizer import END, LIST, ROLES, label_names, make_tokenizer
-from unified_ranker.training.words import _scores, bags_of
+from unified_ranker.training.start import CODE, MANY, MATCHED, NORM, UNKNOWN, Words, make_model, with_further
+from unified_ranker.training.tokenizer import (
+    END,
+    LIST,
+    ROLES,
+    frequent_names,
+    frequent_words,
+    label_names,
+    make_tokenizer,
+)
+from unified_ranker.training.words import _scores
 
 SMALL = Architecture(hidden_size=192, layers=5, heads=3, intermediate_size=128, context=1024, labels=30)
 
@@ -114,7 +125,9 @@ def test_attention_to_the_nearest_falls_with_distance(sizes: Architecture) -> No
 
 def test_identities_of_labels_and_of_the_list_mark_do_not_overlap(model: Any, tokenizer: Any) -> None:
     rows = tokenizer.convert_tokens_to_ids([*label_names(30), LIST])
-    found = model.get_input_embeddings().weight[rows][:, SMALL.identity] / CODE
+    found = model.get_input_embeddings().weight[rows][:, SMALL.identity]
+    assert torch.allclose(found[:-1].norm(dim=1), torch.tensor(CODE), atol=1e-3)
+    found = torch.nn.functional.normalize(found, dim=1)
     assert torch.allclose(found @ found.T, torch.eye(31), atol=1e-4)
 
 
@@ -166,8 +179,22 @@ def test_a_label_takes_the_mean_of_its_own_words_and_the_list_mark_that_of_the_q
     assert float(torch.cosine_similarity(at_mark, query, dim=0)) > 0.98
 
 
-def test_what_is_noted_is_what_the_warm_up_compares(model: Any, tools: TokenizerTools, words: list[str]) -> None:
-    table = model.get_input_embeddings().weight[:, : SMALL.content].detach() / NORM
+def some_words(model: Any, *, shared: float) -> Words:
+    """Return the vectors of a model, with rarities and a map of the query that it does not have."""
+    torch.manual_seed(1)
+    vectors = model.get_input_embeddings().weight[:, : SMALL.content].detach() / NORM
+    turn = torch.eye(SMALL.content) + 0.05 * torch.randn(SMALL.content, SMALL.content)
+    return Words(vectors, rarity=9 * torch.rand(len(vectors)), turn=turn, shared=shared)
+
+
+@pytest.mark.parametrize("shared", [None, 0.0, 0.2, 0.6])
+def test_what_is_noted_is_what_the_warm_up_compares(
+    model: Any, tools: TokenizerTools, words: list[str], shared: float | None
+) -> None:
+    table = Words(model.get_input_embeddings().weight[:, : SMALL.content].detach() / NORM)
+    if shared is not None:
+        table = some_words(model, shared=shared)
+        model = make_model(SMALL, tools.tokenizer, seed=0, words=table).eval()
     mark = tools.tokenizer.convert_tokens_to_ids(LIST)
     for number in range(6):
         sequence = encoded(random_list(random.Random(number), words, size=8, overlap=True), tools, seed=number)
@@ -177,6 +204,48 @@ def test_what_is_noted_is_what_the_warm_up_compares(model: Any, tools: Tokenizer
         noted = seen[:, SMALL.relevance] / seen.square().mean(-1).sqrt()
         assert float(torch.corrcoef(torch.stack([score, noted]))[0, 1]) > 0.98
         assert float((score - noted).abs().max()) < 0.25 * float(noted.abs().max())
+
+
+def test_a_word_of_the_list_notes_its_rarity_if_the_query_has_it(
+    model: Any, tools: TokenizerTools, words: list[str]
+) -> None:
+    known = some_words(model, shared=0.5)
+    assert known.rarity is not None
+    made = make_model(SMALL, tools.tokenizer, seed=0, words=known).eval()
+    sequence = encoded(random_list(random.Random(3), words, size=8, overlap=True), tools)
+    tokens = sequence.tokens[: sequence.prompt_length]
+    begin = tokens.index(tools.tokenizer.convert_tokens_to_ids(LIST))
+    noted = hidden_states(made, tokens)[2][:, SMALL.matched] / MATCHED
+    asked, named = set(tokens[:begin]), set(tools_labels(tools))
+    both = [place for place in range(begin + 1, len(tokens)) if tokens[place] in asked and tokens[place] not in named]
+    others = [place for place in range(begin, len(tokens)) if tokens[place] not in asked or tokens[place] in named]
+    assert len(both) >= 4
+    assert torch.allclose(noted[both], known.rarity[[tokens[place] for place in both]], atol=0.5)
+    assert float(noted[others].abs().max()) < 0.5
+
+
+@pytest.mark.parametrize("lengths", [(8, 8, 8), (5, 40, 6, 12)], ids=str)
+def test_a_label_adds_up_what_its_own_words_note(
+    model: Any, tools: TokenizerTools, words: list[str], lengths: tuple[int, ...]
+) -> None:
+    example = lengthy(random.Random(5), words, lengths)
+    asked = example.query.split()
+    # One shared word, then two, then three, whatever the length.
+    texts = [" ".join([*asked[: 1 + n], *c.text.split()[1 + n :]]) for n, c in enumerate(example.candidates)]
+    example = replace(
+        example, candidates=tuple(replace(c, text=t) for c, t in zip(example.candidates, texts, strict=True))
+    )
+    known = replace(some_words(model, shared=0.5), rarity=None)
+    made = make_model(SMALL, tools.tokenizer, seed=0, words=known).eval()
+    sequence = encoded(example, tools)
+    mark = tools.tokenizer.convert_tokens_to_ids(LIST)
+    bags = bags_of(sequence, mark=mark, sharpness=5.0)
+    third = hidden_states(made, sequence.tokens[: sequence.prompt_length])[3]
+    found = third[sorted(place for place, _ in sequence.candidates), SMALL.relevance]
+    counts = [sum(token in bags.query for token in text) for text in bags.candidates]
+    wanted = [0.5 * UNKNOWN * n * MANY / (MANY + len(t)) for n, t in zip(counts, bags.candidates, strict=True)]
+    assert sorted(counts) == list(range(1, len(lengths) + 1))
+    assert found.tolist() == pytest.approx(wanted, rel=0.15, abs=0.1)
 
 
 @pytest.mark.parametrize("method", ["iranker", "dranker"])
@@ -248,7 +317,7 @@ def test_sizes_that_have_no_room_for_the_layout_are_refused(tokenizer: Any, size
 @pytest.mark.parametrize("shape", [(100, 10), (100_000, SMALL.content)])
 def test_words_of_another_shape_are_refused(tokenizer: Any, shape: tuple[int, int]) -> None:
     with pytest.raises(RecipeError, match="do not fit"):
-        make_model(SMALL, tokenizer, seed=0, words=torch.zeros(shape))
+        make_model(SMALL, tokenizer, seed=0, words=Words(torch.zeros(shape)))
 
 
 @pytest.mark.parametrize(
@@ -267,7 +336,7 @@ def test_other_sizes_are_laid_out_or_refused(tokenizer: Any, hidden: int, heads:
 
 def test_given_words_start_the_vocabulary_and_leave_labels_alone(tokenizer: Any, model: Any) -> None:
     given = torch.nn.functional.normalize(torch.ones(1000, SMALL.content), dim=1)
-    made = make_model(SMALL, tokenizer, seed=0, words=given).get_input_embeddings().weight
+    made = make_model(SMALL, tokenizer, seed=0, words=Words(given)).get_input_embeddings().weight
     assert torch.allclose(made[:1000, : SMALL.content].norm(dim=1), torch.tensor(NORM))
     rows = tokenizer.convert_tokens_to_ids(list(label_names(30)))
     assert torch.equal(made[rows], model.get_input_embeddings().weight[rows])
@@ -290,9 +359,58 @@ def test_a_saved_model_is_a_plain_llama_with_equal_logits(
 
 
 def test_the_embedded_model_has_at_most_25_million_parameters() -> None:
-    sizes = Architecture(**load_recipe("embedded").model.architecture)
-    model = make_model(sizes, make_tokenizer(sizes.labels), seed=0)
+    recipe = load_recipe("embedded")
+    sizes = Architecture(**recipe.model.architecture)
+    further = [f"qqword{number}" for number in range(recipe.words.further)]
+    names = [f"qqname{number}" for number in range(recipe.words.names)]
+    model = make_model(sizes, make_tokenizer(sizes.labels, words=[*further, *names]), seed=0)
+    assert model.config.vocab_size > 30_000 + len(further) + len(names)
     assert model.num_parameters() <= 25_000_000
+
+
+def test_words_that_are_broken_into_pieces_and_come_often_become_tokens(tokenizer: Any, tmp_path: Path) -> None:
+    texts = {
+        "Zorblax the Grumptious (1999)": 3,
+        "zorblax-vaxil again": 2,
+        "River vaxil": 1,
+        "quibblorp": 2,
+        "Naïvetox!": 9,
+    }
+    found = frequent_words(texts, tokenizer, most=10, least=2)
+    # "vaxil" comes twice and once; accents are dropped, as the vocabulary drops them; known words are no news.
+    assert found == ["naivetox", "zorblax", "grumptious", "vaxil", "quibblorp"]
+    assert frequent_words(texts, tokenizer, most=2, least=2) == found[:2]
+    assert frequent_words(texts, tokenizer, most=10, least=4) == ["naivetox", "zorblax"]
+    made = make_tokenizer(30, words=found)
+    assert len(made) == len(tokenizer) + 5
+    made.save_pretrained(tmp_path)
+    for grown in (made, AutoTokenizer.from_pretrained(tmp_path)):
+        assert grown.tokenize("Zorblax, the naïvetox <3>") == ["zorblax", ",", "the", "naivetox", "<3>"]
+        assert len(grown.tokenize("zorblaxes")) > 1
+    labels = [made.convert_tokens_to_ids(name) for name in label_names(30)]
+    assert len(set(labels)) == 30
+    assert min(labels) > max(made.convert_tokens_to_ids(found))
+
+
+def test_names_are_whole_texts_that_come_often_in_their_own_task(tokenizer: Any) -> None:
+    small = {"Grand  Vaxil ": 3, "grand vaxil": 1, "river": 50, "quibblorp": 2, "Rare Thing": 1}
+    large = {f"Thing Number {number}": 30 for number in range(10)} | {"grand vaxil": 2}
+    # "river" is a token already; 4 of 57 are less than 30 of 302.
+    found = frequent_names([small, large], tokenizer, most=20, least=2)
+    assert found == [*sorted(f"thing number {number}" for number in range(10)), "grand vaxil", "quibblorp"]
+    assert frequent_names([small, large], tokenizer, most=11, least=2) == found[:11]
+    assert frequent_names([small], tokenizer, most=20, least=1) == ["grand vaxil", "quibblorp", "rare thing"]
+
+
+def test_further_words_start_as_the_mean_of_their_pieces(tokenizer: Any) -> None:
+    torch.manual_seed(0)
+    vectors = torch.nn.functional.normalize(torch.randn(30_522, 6), dim=1)
+    grown = with_further(vectors, ["zorblax", "quibblorp"], tokenizer)
+    assert torch.equal(grown[:-2], vectors)
+    pieces = vectors[tokenizer("quibblorp", add_special_tokens=False)["input_ids"]]
+    assert len(pieces) > 1
+    assert torch.allclose(grown[-1], torch.nn.functional.normalize(pieces.mean(0), dim=0))
+    assert with_further(vectors, [], tokenizer) is vectors
 
 
 @pytest.mark.parametrize("word", ["worst", "best"])

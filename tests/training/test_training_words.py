@@ -1,25 +1,36 @@
 from __future__ import annotations
 
-import math
 import random
+from typing import Any
 
-import pytest
 import torch
-from invented_lists import encoded, make_list
 from torch import nn
 
-from unified_ranker.backends.tokenizer import TokenizerTools
-from unified_ranker.training.start import Architecture
-from unified_ranker.training.tokenizer import LIST
-from unified_ranker.training.words import Bags, bags_of, readout_target, warm_up
+from unified_ranker.training.architecture import Architecture
+from unified_ranker.training.bags import Bags, readout_target
+from unified_ranker.training.start import MANY, SHARED, Words
+from unified_ranker.training.words import _in_common, missed, warm_up
 
 SIZES = Architecture(hidden_size=192, heads=3, layers=5, intermediate_size=32, labels=10)
 WORDS = 300
 
 
-def start(seed: int = 0) -> torch.Tensor:
+def start(seed: int = 0) -> Words:
     torch.manual_seed(seed)
-    return nn.functional.pad(nn.functional.normalize(torch.randn(WORDS, SIZES.content - 1), dim=1), (0, 1))
+    return Words(nn.functional.pad(nn.functional.normalize(torch.randn(WORDS, SIZES.content - 1), dim=1), (0, 1)))
+
+
+def learned(words: Words, lists: list[Bags], *, passes: int, seed: int = 0, **options: Any) -> Words:
+    rng = random.Random(seed)
+    return warm_up(
+        words,
+        lambda: rng.choice(lists),
+        SIZES,
+        lists=passes * len(lists),
+        learning_rate=0.01,
+        batch=64,
+        **options,
+    )
 
 
 def synonyms(count: int, *, seed: int = 0) -> list[Bags]:
@@ -36,11 +47,11 @@ def synonyms(count: int, *, seed: int = 0) -> list[Bags]:
     return lists
 
 
-def share_first(words: torch.Tensor, lists: list[Bags]) -> float:
+def share_first(words: Words, lists: list[Bags]) -> float:
     """Return the share of lists whose best candidate has the mean nearest to the query's."""
 
     def mean(bag: tuple[int, ...]) -> torch.Tensor:
-        return words[list(bag)].mean(0)
+        return words.vectors[list(bag)].mean(0)
 
     first = 0
     for entry in lists:
@@ -49,68 +60,96 @@ def share_first(words: torch.Tensor, lists: list[Bags]) -> float:
     return first / len(lists)
 
 
-@pytest.mark.parametrize("method", ["iranker", "dranker"])
-def test_bags_are_cut_at_the_list_mark_and_at_the_labels(tools: TokenizerTools, method: str) -> None:
-    example = make_list(random.Random(0), id="1")
-    sequence = encoded(example, tools, method=method)
-    bags = bags_of(sequence, mark=tools.tokenizer.convert_tokens_to_ids(LIST), sharpness=5.0)
-    query = tools.decode(bags.query).replace("<|user|>", "").replace(";", " ")
-    assert query.split() == ["which", "film", "next", *example.context]
-    texts = [tools.decode(text) for text in bags.candidates]
-    assert sorted(texts) == sorted(candidate.text for candidate in example.candidates)
-    best = next(candidate.text for candidate in example.candidates if example.grade(candidate.id) == 1)
-    assert texts[bags.target.index(max(bags.target))] == best
-    assert not set(tools.tokenizer.convert_tokens_to_ids(list(tools.labels))) & {t for b in bags.candidates for t in b}
-
-
-@pytest.mark.parametrize(
-    ("grades", "sharpness"), [((1, 0, 0), 5.0), ((3, 2, 1, 0), 5.0), ((0.5, 0.5), 2.0), ((1, 0.9), 5.0), ((7,), 5.0)]
-)
-def test_the_target_of_the_readout_follows_its_formula(grades: tuple[float, ...], sharpness: float) -> None:
-    target = readout_target(grades, sharpness)
-    raw = [math.exp(sharpness * grade / max(grades)) - 1 for grade in grades]
-    assert target == pytest.approx([value / sum(raw) for value in raw])
-    assert sum(target) == pytest.approx(1)
-
-
-def test_the_target_does_not_depend_on_the_scale_of_grades() -> None:
-    assert readout_target([3, 1, 0], 5.0) == pytest.approx(readout_target([0.3, 0.1, 0], 5.0))
-
-
-def test_a_list_without_a_relevant_candidate_has_a_finite_target() -> None:
-    target = readout_target([0.0, 0.0, 0.0], 5.0)
-    assert all(math.isfinite(value) for value in target)
-
-
 def test_warming_up_learns_which_words_go_together() -> None:
     lists, unseen = synonyms(512), synonyms(200, seed=1)
     before = start()
-    kept = before.clone()
-    after = warm_up(before, lists, SIZES, passes=10, learning_rate=0.01, seed=0)
+    kept = before.vectors.clone()
+    after = learned(before, lists, passes=10)
     assert share_first(before, unseen) < 0.45
     assert share_first(after, unseen) > 0.8
-    assert after.shape == before.shape
-    assert torch.allclose(after.norm(dim=1), torch.ones(WORDS), atol=1e-5)
-    assert torch.equal(before, kept)
-    assert not after.requires_grad
+    assert after.vectors.shape == before.vectors.shape
+    assert torch.allclose(after.vectors.norm(dim=1), torch.ones(WORDS), atol=1e-5)
+    assert torch.equal(before.vectors, kept)
+    assert not after.vectors.requires_grad
 
 
 def test_words_of_no_list_keep_their_direction() -> None:
     before = start()
-    after = warm_up(before, synonyms(128), SIZES, passes=1, learning_rate=0.01, seed=0)
-    assert torch.allclose(after[250:], before[250:], atol=1e-6)
+    after = learned(before, synonyms(128), passes=1)
+    assert torch.allclose(after.vectors[250:], before.vectors[250:], atol=1e-6)
 
 
-def test_the_same_seed_warms_up_alike_and_another_does_not() -> None:
+def test_the_same_draws_warm_up_alike_and_others_do_not() -> None:
     lists = synonyms(192)
-    made = [warm_up(start(), lists, SIZES, passes=2, learning_rate=0.01, seed=seed) for seed in (0, 0, 1)]
+    made = [learned(start(), lists, passes=2, seed=seed).vectors for seed in (0, 0, 1)]
     assert torch.equal(made[0], made[1])
     assert not torch.equal(made[0], made[2])
 
 
 def test_progress_is_told_at_the_end_and_the_share_rises() -> None:
     told: list[dict[str, float]] = []
-    warm_up(start(), synonyms(640), SIZES, passes=12, learning_rate=0.01, seed=0, on_log=told.append)
+    learned(start(), synonyms(640), passes=12, on_log=told.append)
     assert [record["words_step"] for record in told] == [100, 120]
     assert told[-1]["top"] > max(0.7, told[0]["top"])
     assert told[-1]["loss"] < told[0]["loss"]
+
+
+def test_the_map_of_the_query_starts_as_none_and_is_learned() -> None:
+    after = learned(start(), synonyms(512), passes=10)
+    assert after.turn is not None
+    moved = (after.turn - torch.eye(SIZES.content)).norm()
+    assert 0.1 < float(moved) < float(torch.eye(SIZES.content).norm())
+    assert not after.turn.requires_grad
+
+
+def sharing(count: int, *, good: bool) -> list[Bags]:
+    """Return lists whose best candidate shares two words with the query; or, not good, whose others do."""
+    rng, lists = random.Random(0), []
+    for _ in range(count):
+        words = rng.sample(range(WORDS), 12)
+        alike, *others = (words[2:6], words[6:10], [words[0], words[10], words[1], words[11]])
+        texts = [others[1], alike, others[0]] if good else [alike, others[1], [words[0], words[10], words[1]]]
+        lists.append(Bags((*words[:2], *words[2:3]), tuple(map(tuple, texts)), (1.0, 0.0, 0.0)))
+    return lists
+
+
+def test_what_a_shared_word_is_worth_rises_where_it_helps_and_never_below_nothing() -> None:
+    assert learned(start(), sharing(256, good=True), passes=6).shared > SHARED
+    assert learned(start(), sharing(256, good=False), passes=60).shared == 0
+
+
+def test_shared_words_add_their_rarity_each_time_they_come() -> None:
+    rarity = torch.arange(float(WORDS))
+    words = Words(start().vectors, rarity=rarity)
+    entry = Bags((3, 5, 7), ((5, 9), (3, 3, 7, 8), (1, 2)), (1.0, 0.0, 0.0))
+    found = _in_common(words, [entry, Bags((1,), ((1,),), (1.0,))])
+    wanted = [5 * MANY / (MANY + 2), (3 + 3 + 7) * MANY / (MANY + 4), 0.0, 1 * MANY / (MANY + 1)]
+    assert found.tolist() == [float(torch.tensor(value)) for value in wanted]
+
+
+def test_the_loss_is_the_surprise_that_one_of_the_best_comes_first() -> None:
+    score = torch.tensor([[1.0, 0.0, 2.0], [0.5, 0.5, 9.0]])
+    target = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.8, 0.0]])
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    found = missed(score, target, mask)
+    first = score[0].softmax(0)[:2].sum().log()
+    # Half of the time the better one is drawn, and half of the time one that is worth a quarter of it.
+    second = torch.tensor(0.5 * 1 + 0.5 * 0.25).log()
+    assert torch.allclose(found, -torch.stack([first, second]), atol=1e-5)
+
+
+def test_among_equals_the_loss_prefers_who_is_right_most_often() -> None:
+    # Six times the first two are right, twice the second alone, four times the first beside the last two.
+    always, seldom = (0.5, 0.5, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0)
+    third = (1 / 3, 0.0, 1 / 3, 1 / 3)
+    targets = torch.tensor([always] * 6 + [seldom] * 2 + [third] * 4)
+    score = torch.zeros(4, requires_grad=True)
+    optimizer = torch.optim.Adam([score], lr=0.05)
+    for _ in range(300):
+        loss = missed(score.expand(12, 4), targets, torch.ones(12, 4, dtype=torch.bool)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert score.argmax() == 0
+    # A cross-entropy gives first place to the second, which is right less often and has it to itself twice.
+    assert targets.mean(0).argmax() == 1

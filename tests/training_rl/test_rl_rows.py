@@ -270,7 +270,7 @@ def test_a_row_has_the_fields_that_verl_reads(tmp_path: Path) -> None:
     assert list(found) == ["data_source", "prompt", "ability", "agent_name", "reward_model", "extra_info"]
     assert (found["data_source"], found["ability"], found["agent_name"]) == ("passage-5", "passage", "unified_ranker")
     assert [message["role"] for message in found["prompt"]] == ["system", "user"]
-    assert "[B] grade 2 of place 1" in found["prompt"][1]["content"]
+    assert "[B] grade 2 of place 01" in found["prompt"][1]["content"]
     assert found["reward_model"]["style"] == "rule"
     assert json.loads(found["reward_model"]["ground_truth"]) == {
         "reward": "graded",

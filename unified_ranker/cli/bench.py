@@ -237,7 +237,7 @@ def zero_shot(
     tasks: Annotated[str, typer.Option("--tasks", help="What to test on; all for the nine.")] = "all",
     regimes: Annotated[str, typer.Option("--regimes", help="Comma-separated: what each model is trained on.")] = "all",
     stages: Annotated[str, typer.Option("--stages", help="sft, or sft,rl.")] = "sft,rl",
-    recipe: Annotated[str, typer.Option("--recipe", help="Recipe of supervised training.")] = "embedded",
+    recipe: Annotated[str, typer.Option("--recipe", help="Recipe of supervised training.")] = "start-tiny",
     rl_recipe: Annotated[str, typer.Option("--rl-recipe", help="Recipe of reinforcement learning.")] = "iranker-tiny",
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many test lists of a task.")] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", help="Lists that are ranked at the same time.")] = 64,

@@ -7,13 +7,14 @@ an item-kNN sees every choice of every training user; drawn anew, lists tell as 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from unified_ranker.schema.types import Candidate, RankingExample
 from unified_ranker.tasks.beside import History, read_histories
-from unified_ranker.tasks.recommendation import HISTORY, NEGATIVE_COUNT, named
-from unified_ranker.tasks.sampling import Catalogue, shuffled
+from unified_ranker.tasks.recommendation import drawn_list
+from unified_ranker.tasks.sampling import Catalogue
 
 
 class FreshLists:
@@ -45,20 +46,26 @@ class FreshLists:
         """Return how many choices there are."""
         return len(self._choices)
 
+    def chosen(self) -> Counter[str]:
+        """Return how often each item was chosen, by what it is called."""
+        found = Counter[str]()
+        for history, place in self._choices:
+            item = self._known[history.items[place]]
+            found[item.title or item.text] += 1
+        return found
+
     def draw(self, rng: random.Random) -> RankingExample:
         """Return a choice of a training user after what was chosen before it, among items that the user never chose."""
         history, place = self._choices[rng.randrange(len(self._choices))]
-        target = history.items[place]
-        negatives = self._catalogue.sample(NEGATIVE_COUNT, without=set(history.items) & set(self._known), rng=rng)
-        before = history.items[max(0, place - HISTORY) : place]
-        return RankingExample(
+        return drawn_list(
+            history.items,
+            place,
+            items=self._known,
+            catalogue=self._catalogue,
+            rng=rng,
             id=f"{self._task}-fresh-{history.user}-{place}",
             query=self._query,
-            candidates=shuffled([self._known[item] for item in (target, *negatives)], rng),
             task=self._task,
-            domain="recommendation",
-            context=tuple(named(self._known[item]) for item in before if item in self._known),
-            relevance={target: 1.0},
             split="train",
             group=history.user,
         )

@@ -21,7 +21,8 @@ class ModelPart:
     Attributes:
         source: Folder or hub name of a checkpoint to go on from, or ``"embedded"`` for the model of the package; empty
             to start a small model.
-        architecture: Fields of :class:`~unified_ranker.training.start.Architecture`, for a model that starts here.
+        architecture: Fields of :class:`~unified_ranker.training.architecture.Architecture`, for a model that starts
+            here.
         embeddings: ``"minilm"`` or ``"random"`` word embeddings, for a model that starts here.
         dtype: Precision of training: ``"float32"`` or ``"bfloat16"``.
     """
@@ -42,16 +43,22 @@ class PromptPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordsPart:
-    """Warming up the word embeddings of a model that starts here; see :mod:`~unified_ranker.training.words`.
+    """The words of a model that starts here, and warming them up; see :mod:`~unified_ranker.training.words`.
 
     Attributes:
-        passes: How often each training list is seen; 0 for no warm-up.
-        fresh: How many lists of each recommendation task are drawn anew besides.
+        further: Most words of the training lists that MiniLM's vocabulary breaks into pieces, names above all, and that
+            become tokens of their own; 0 for none.
+        names: Most names of candidates, whole titles above all, that become tokens of their own, see
+            :mod:`~unified_ranker.names`; 0 for none.
+        least: How often such a word or name has to come.
+        lists: How many lists the warm-up draws, as the run does; 0 for no warm-up.
         learning_rate: Of Adam, on unit vectors.
     """
 
-    passes: int = 0
-    fresh: int = 0
+    further: int = 0
+    names: int = 0
+    least: int = 3
+    lists: int = 0
     learning_rate: float = 0.003
 
 
@@ -64,6 +71,8 @@ class OptimizerPart:
         last_layer_factor: The last layer learns at this share of it.
         last_layer_from: Share of the run before which the last layer does not learn at all: a laid-out pointer would
             be lost while the relevance that it looks at is still noise.
+        words_factor: Word embeddings learn at this share of it. Adam moves every word a full step at each update,
+            however rarely it comes; names that were learned in the warm-up would be lost.
         frozen_labels: Keep the embeddings of labels as they are. They stand in every list, so that Adam would move
             them far within minutes.
         weight_decay: Of matrices.
@@ -77,6 +86,7 @@ class OptimizerPart:
     learning_rate: float = 5e-4
     last_layer_factor: float = 1.0
     last_layer_from: float = 0.0
+    words_factor: float = 1.0
     frozen_labels: bool = False
     weight_decay: float = 0.01
     beta1: float = 0.9
@@ -121,6 +131,8 @@ class Recipe:
             later rounds of an elimination, sets and blocks show them.
         fresh: Share of recommendation lists that are drawn anew from the histories of training users, see
             :mod:`~unified_ranker.training.fresh`.
+        cloze: Share of passage lists whose query is a stretch of one of their passages, see
+            :mod:`~unified_ranker.training.cloze`.
         top_grade: Highest grade of ``"pointwise"``; the best candidates of a list have it.
         model: Where the model starts.
         prompts: How lists are shown.
@@ -141,6 +153,7 @@ class Recipe:
     methods: Mapping[str, float] = field(default_factory=lambda: {"iranker": 1.0})
     subsets: float = 0.0
     fresh: float = 0.0
+    cloze: float = 0.0
     top_grade: int = 4
     model: ModelPart = ModelPart()
     prompts: PromptPart = PromptPart()
@@ -216,8 +229,10 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
         ("validate_every", recipe.validate_every, 1),
         ("validate_lists", recipe.validate_lists, 0),
         ("prompts.token_budget", recipe.prompts.token_budget, 1),
-        ("words.passes", recipe.words.passes, 0),
-        ("words.fresh", recipe.words.fresh, 0),
+        ("words.further", recipe.words.further, 0),
+        ("words.names", recipe.words.names, 0),
+        ("words.least", recipe.words.least, 1),
+        ("words.lists", recipe.words.lists, 0),
         ("top_grade", recipe.top_grade, 1),
     ):
         if value < least:
@@ -233,7 +248,9 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
         raise RecipeError(f"model.dtype={recipe.model.dtype!r} must be 'float32' or 'bfloat16'")
     if not 0 <= recipe.loss.distil < math.inf:
         raise RecipeError(f"loss.distil={recipe.loss.distil} must be ≥ 0 and finite")
-    for name in ("subsets", "fresh"):
+    if not 0 <= recipe.optimizer.words_factor < math.inf:
+        raise RecipeError(f"optimizer.words_factor={recipe.optimizer.words_factor} must be ≥ 0 and finite")
+    for name in ("subsets", "fresh", "cloze"):
         if not 0 <= getattr(recipe, name) <= 1:
             raise RecipeError(f"{name}={getattr(recipe, name)} must be in [0, 1]")
     if not 0 <= recipe.average < 1:

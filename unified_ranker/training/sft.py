@@ -22,13 +22,17 @@ from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.registry import method_named
 from unified_ranker.tasks.build import read_split
 from unified_ranker.tasks.registry import task_named
+from unified_ranker.training.architecture import Architecture
+from unified_ranker.training.bags import BagMaker, rarities, readout_target
+from unified_ranker.training.cloze import ClozeLists
 from unified_ranker.training.encode import Encoded, LabelStep, encode, encode_grade
 from unified_ranker.training.fresh import FreshLists
 from unified_ranker.training.lists import balanced, random_case, training_lists
 from unified_ranker.training.recipe import Recipe
-from unified_ranker.training.start import Architecture, make_model, minilm_embeddings
-from unified_ranker.training.tokenizer import LIST, label_names, make_tokenizer
-from unified_ranker.training.words import bags_of, readout_target, warm_up
+from unified_ranker.training.start import Words, make_model
+from unified_ranker.training.tokenizer import label_names
+from unified_ranker.training.vocabulary import Vocabulary, vocabulary_of
+from unified_ranker.training.words import warm_up
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Sequences that are encoded together and sorted by length before batches are cut, so that little is padding.
@@ -70,11 +74,18 @@ class Trainer:
         self.fresh = {
             task: FreshLists(data, task, examples)
             for task, examples in self.train.items()
-            if task_named(task).domain == "recommendation" and (recipe.fresh or recipe.words.fresh)
+            if task_named(task).domain == "recommendation" and recipe.fresh
         }
+        cloze = {
+            task: ClozeLists(examples)
+            for task, examples in self.train.items()
+            if task_named(task).domain == "passage" and recipe.cloze
+        }
+        self.cloze = {task: lists for task, lists in cloze.items() if len(lists)}
         self.out.mkdir(parents=True, exist_ok=True)
         self.rng = random.Random(recipe.seed)
         self.architecture = None if recipe.model.source else _architecture(recipe)
+        self.vocabulary = Vocabulary()
         self.tokenizer, self.labels, context = self._read()
         self.tools = TokenizerTools(self.tokenizer, context_tokens=context, labels=self.labels)
         self.label_rows = self.tokenizer.convert_tokens_to_ids(list(self.labels))
@@ -103,8 +114,11 @@ class Trainer:
     def _read(self) -> tuple[Any, tuple[str, ...], int]:
         """Return the tokenizer, the labels of its own, and the most tokens of prompt and reply."""
         if self.architecture is not None:
-            names = label_names(self.architecture.labels)
-            return make_tokenizer(self.architecture.labels), names, self.architecture.context
+            labels = self.architecture.labels
+            chosen = {task: lists.chosen() for task, lists in self.fresh.items()}
+            self.vocabulary = vocabulary_of(self.train, chosen, self.recipe.words)
+            tokenizer = self.vocabulary.tokenizer(labels)
+            return tokenizer, label_names(labels), self.architecture.context
         from transformers import AutoConfig
 
         source = self._source
@@ -125,32 +139,28 @@ class Trainer:
         fresh = not self._checkpoint.is_file()
         words = None
         if fresh and self.recipe.model.embeddings == "minilm":
-            words = minilm_embeddings(self.architecture.content)
-        if fresh and words is not None and self.recipe.words.passes:
-            words = self._warm_words(words)
+            words = self._words(self.architecture)
         return make_model(self.architecture, self.tokenizer, seed=self.recipe.seed, words=words)
 
-    def _warm_words(self, words: torch.Tensor) -> torch.Tensor:
-        assert self.architecture is not None
-        mark = self.tokenizer.convert_tokens_to_ids(LIST)
+    def _words(self, architecture: Architecture) -> Words:
+        """Return what is known of words before the model starts."""
+        vectors = self.vocabulary.vectors(architecture.content)
+        part = self.recipe.words
+        if not part.lists:
+            return Words(vectors=vectors)
         # Bags hold what stands in a list, whatever is asked about it; a grade shows one candidate and has none.
         method = next((name for name in self.recipe.methods if name != "pointwise"), "")
         if not method:
-            raise RecipeError("words.passes needs a method that shows whole lists; set words.passes=0")
-        part = self.recipe.words
-        drawn = [fresh.draw(self.rng) for fresh in self.fresh.values() for _ in range(part.fresh)]
-        lists = [
-            bags_of(self._encode(example, method), mark=mark, sharpness=self.recipe.loss.sharpness)
-            for examples in (*self.train.values(), drawn)
-            for example in examples
-        ]
+            raise RecipeError("words.lists needs a method that shows whole lists; set words.lists=0")
+        writers = {domain: self.writers[method, domain] for domain in DOMAINS}
+        maker = BagMaker(writers, self.tools, sharpness=self.recipe.loss.sharpness)
+        built = (text for examples in self.train.values() for e in examples for text in maker.make(e).candidates)
         return warm_up(
-            words,
-            lists,
-            self.architecture,
-            passes=part.passes,
+            Words(vectors=vectors, rarity=rarities(built, len(vectors))),
+            lambda: maker.make(self._example(self._task())),
+            architecture,
+            lists=part.lists,
             learning_rate=part.learning_rate,
-            seed=self.recipe.seed,
             on_log=lambda record: self._log({"kind": "words", **record}),
         )
 
@@ -183,17 +193,21 @@ class Trainer:
         words = self.model.get_input_embeddings().weight
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for parameter in self.model.parameters():
-            matrix = parameter.ndim >= 2 and parameter is not words
-            groups.setdefault((id(parameter) in last, matrix), []).append(parameter)
+            if parameter is not words:
+                groups.setdefault((id(parameter) in last, parameter.ndim >= 2), []).append(parameter)
+        peak = part.learning_rate
         return torch.optim.AdamW(
             [
-                {
-                    "params": parameters,
-                    "peak": part.learning_rate * (part.last_layer_factor if slow else 1.0),
-                    "from": part.last_layer_from if slow else 0.0,
-                    "weight_decay": part.weight_decay if matrix else 0.0,
-                }
-                for (slow, matrix), parameters in groups.items()
+                {"params": [words], "peak": peak * part.words_factor, "from": 0.0, "weight_decay": 0.0},
+                *(
+                    {
+                        "params": parameters,
+                        "peak": peak * (part.last_layer_factor if slow else 1.0),
+                        "from": part.last_layer_from if slow else 0.0,
+                        "weight_decay": part.weight_decay if matrix else 0.0,
+                    }
+                    for (slow, matrix), parameters in groups.items()
+                ),
             ],
             lr=part.learning_rate,
             betas=(part.beta1, part.beta2),
@@ -219,12 +233,22 @@ class Trainer:
             self._pending = batches
         return self._pending.pop()
 
+    def _task(self) -> str:
+        tasks = self.recipe.tasks
+        return self.rng.choices(list(self.train), [tasks[name] for name in self.train])[0]
+
+    def _example(self, task: str) -> RankingExample:
+        if task in self.fresh and self.rng.random() < self.recipe.fresh:
+            return self.fresh[task].draw(self.rng)
+        if task in self.cloze and self.rng.random() < self.recipe.cloze:
+            return self.cloze[task].draw(self.rng)
+        return self.rng.choice(self.train[task])
+
     def _draw(self) -> Encoded:
-        tasks, methods = self.recipe.tasks, self.recipe.methods
-        task = self.rng.choices(list(self.train), [tasks[name] for name in self.train])[0]
+        methods = self.recipe.methods
+        task = self._task()
         method = self.rng.choices(list(methods), list(methods.values()))[0]
-        anew = self.recipe.fresh and task in self.fresh and self.rng.random() < self.recipe.fresh
-        example = self.fresh[task].draw(self.rng) if anew else self.rng.choice(self.train[task])
+        example = self._example(task)
         # A grade's list has no size; and runs without subsets draw the same numbers as ever.
         if self.recipe.subsets and method != "pointwise" and self.rng.random() < self.recipe.subsets:
             example = random_case(example, self.rng)

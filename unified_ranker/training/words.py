@@ -1,129 +1,134 @@
 """Warm up the words of a small model: learn embeddings whose means match before the transformer is trained.
 
 What the starting layout computes is a bag-of-words comparison: the mean embedding of the candidate against the mean
-embedding of the query and history. That comparison needs no transformer, so that its embeddings can be learned from all
-training lists in minutes, by the listwise softmax that the readout is trained with later.
+embedding of the query and history, and the words that both have. That comparison needs no transformer, so that its
+embeddings can be learned from hundreds of thousands of lists in minutes, by the listwise softmax that the readout is
+trained with later.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from unified_ranker.training.encode import Encoded
-from unified_ranker.training.start import NORM, Architecture, noted_relevance
-
-
-@dataclass(frozen=True, slots=True)
-class Bags:
-    """A list as bags of tokens: the query's, each candidate's, and the target of each candidate."""
-
-    query: tuple[int, ...]
-    candidates: tuple[tuple[int, ...], ...]
-    target: tuple[float, ...]
-
-
-def bags_of(encoded: Encoded, *, mark: int, sharpness: float) -> Bags:
-    """Cut a training sequence at the list mark and at the labels.
-
-    Args:
-        encoded: The sequence.
-        mark: Token id of the list mark.
-        sharpness: See :class:`~unified_ranker.training.recipe.LossPart`.
-    """
-    begin = encoded.tokens.index(mark)
-    ordered = sorted(encoded.candidates)
-    starts = [begin, *(place for place, _ in ordered[:-1])]
-    texts = tuple(encoded.tokens[start + 1 : place] for start, (place, _) in zip(starts, ordered, strict=True))
-    return Bags(encoded.tokens[1:begin], texts, readout_target([grade for _, grade in ordered], sharpness))
-
-
-def readout_target(grades: Sequence[float], sharpness: float) -> tuple[float, ...]:
-    """Turn grades into a distribution: ``exp(sharpness · grade / best) - 1``, normalised; the best takes most of it."""
-    best = max(grades)
-    if best == min(grades):
-        return tuple(1 / len(grades) for _ in grades)
-    raw = torch.expm1(sharpness * torch.tensor(list(grades), dtype=torch.float64) / best)
-    return tuple((raw / raw.sum()).tolist())
+from unified_ranker.training.architecture import Architecture
+from unified_ranker.training.bags import Bags
+from unified_ranker.training.start import MANY, NORM, UNKNOWN, Words, noted_relevance
 
 
 def warm_up(
-    words: torch.Tensor,
-    lists: Sequence[Bags],
+    words: Words,
+    draw: Callable[[], Bags],
     architecture: Architecture,
     *,
-    passes: int,
+    lists: int,
     learning_rate: float,
-    seed: int,
-    batch: int = 64,
+    batch: int = 128,
     on_log: Callable[[dict[str, float]], None] | None = None,
-) -> torch.Tensor:
-    """Learn word embeddings.
+) -> Words:
+    """Learn word embeddings, and what turns the query.
 
     Args:
-        words: Unit vectors to start from, (words, ``architecture.content``); the last dimension is ballast and does
-            not compare.
-        lists: The training lists.
+        words: What to start from; the last dimension of its vectors is ballast and does not compare.
+        draw: Draws a training list.
         architecture: Sizes of the model that the words are for.
-        passes: How often each list is seen.
-        learning_rate: Of Adam; falls linearly to 0.
-        seed: Decides the order.
+        lists: How many lists to learn from.
+        learning_rate: Of Adam, on unit vectors; falls linearly to 0. The query's map learns at a third of it, and what
+            a shared word is worth at three times it.
         batch: Lists of a batch.
         on_log: Called with the loss and the share of lists whose best candidate came first, every 100 batches.
 
     Returns:
-        Unit vectors of the same shape.
+        The same words with other vectors, ``turn`` and ``shared``.
     """
-    rng = random.Random(seed)
-    table = words.clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([table], lr=learning_rate, betas=(0.9, 0.99))
-    steps = passes * (len(lists) // batch)
-    losses, tops, step = list[float](), list[float](), 0
-    for _ in range(passes):
-        order = rng.sample(range(len(lists)), len(lists))
-        for start in range(0, len(lists) - batch + 1, batch):
-            chosen = [lists[place] for place in order[start : start + batch]]
-            optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / steps)
-            score, mask = _scores(table, chosen, architecture)
-            target = torch.zeros_like(score)
-            target[mask] = torch.tensor([value for entry in chosen for value in entry.target])
-            loss = -(target * score.masked_fill(~mask, -1e9).log_softmax(-1)).sum(-1).mean()
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            with torch.no_grad():
-                table.copy_(nn.functional.normalize(table, dim=1))
-            losses.append(float(loss.detach()))
-            first = score.detach().masked_fill(~mask, -1e9).argmax(-1)
-            tops.append(float((target.gather(1, first[:, None])[:, 0] == target.max(-1).values).float().mean()))
-            step += 1
-            if on_log is not None and (step % 100 == 0 or step == steps):
-                on_log({"words_step": step, "loss": sum(losses) / len(losses), "top": sum(tops) / len(tops)})
-                losses, tops = [], []
-    return table.detach()
+    table = words.vectors.clone().requires_grad_(True)
+    turn = torch.eye(architecture.content) if words.turn is None else words.turn.clone()
+    shared = torch.tensor(words.shared)
+    turn.requires_grad_(True)
+    shared.requires_grad_(True)
+    groups = [(table, 1.0), (turn, 1 / 3), (shared, 3.0)]
+    optimizer = torch.optim.Adam(
+        [{"params": [tensor], "factor": factor} for tensor, factor in groups], lr=learning_rate, betas=(0.9, 0.99)
+    )
+    steps, losses, tops = max(1, lists // batch), list[float](), list[float]()
+    for step in range(steps):
+        chosen = [draw() for _ in range(batch)]
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * group["factor"] * (1 - step / steps)
+        at_hand = Words(vectors=table, rarity=words.rarity, turn=turn)
+        score, mask = _scores(at_hand, chosen, architecture, shared)
+        target = torch.zeros_like(score)
+        target[mask] = torch.tensor([value for entry in chosen for value in entry.target])
+        loss = missed(score, target, mask).mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        with torch.no_grad():
+            table.copy_(nn.functional.normalize(table, dim=1))
+            shared.clamp_(min=0.0)
+        losses.append(float(loss.detach()))
+        first = score.detach().masked_fill(~mask, -1e9).argmax(-1)
+        tops.append(float((target.gather(1, first[:, None])[:, 0] == target.max(-1).values).float().mean()))
+        if on_log is not None and ((step + 1) % 100 == 0 or step + 1 == steps):
+            on_log({"words_step": step + 1, "loss": sum(losses) / len(losses), "top": sum(tops) / len(tops)})
+            losses, tops = [], []
+    return Words(vectors=table.detach(), rarity=words.rarity, turn=turn.detach(), shared=float(shared.detach()))
+
+
+def missed(score: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return how surprising it is that the candidate drawn by its score is one of the best, in nats, (lists,).
+
+    What is drawn counts as much as its target is of the list's largest. A cross-entropy would share the first place
+    out among equals instead: where many LLMs answer right, it puts one forward that is right when few are, before the
+    one that is right most often.
+
+    Args:
+        score: Relevance, (lists, candidates).
+        target: The target of each, of the same shape.
+        mask: Which entries are real.
+    """
+    worth = (target / target.max(-1, keepdim=True).values).clamp(min=1e-9).log()
+    return -(score.masked_fill(~mask, -1e9).log_softmax(-1) + worth).masked_fill(~mask, -1e9).logsumexp(-1)
 
 
 def _scores(
-    table: torch.Tensor, chosen: Sequence[Bags], architecture: Architecture
+    words: Words, chosen: Sequence[Bags], architecture: Architecture, shared: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the relevance that the starting layout will note, (lists, candidates), and which entries are real."""
-    query = NORM * _means(table, [entry.query for entry in chosen])
-    flat = NORM * _means(table, [text for entry in chosen for text in entry.candidates])
+    query = NORM * _means(words.vectors, [entry.query for entry in chosen])
+    flat = NORM * _means(words.vectors, [text for entry in chosen for text in entry.candidates])
     # The mean that the list mark takes is of its own token, too, and of the start of the prompt, which mean nothing.
     counts = torch.tensor([len(entry.query) for entry in chosen], dtype=torch.float32)
     query = query * (counts / (counts + 2))[:, None]
+    if words.turn is not None:
+        query = query @ words.turn
     width = max(len(entry.candidates) for entry in chosen)
     mask = torch.zeros(len(chosen), width, dtype=torch.bool)
     for row, entry in enumerate(chosen):
         mask[row, : len(entry.candidates)] = True
     rows = torch.cat([torch.full((len(entry.candidates),), row) for row, entry in enumerate(chosen)])
-    values = noted_relevance(query[rows], flat, architecture)
+    worth = torch.tensor(words.shared) if shared is None else shared
+    values = noted_relevance(query[rows], flat, worth * _in_common(words, chosen), architecture)
     score = torch.zeros(len(chosen), width).masked_scatter(mask, values)
     return score, mask
+
+
+def _in_common(words: Words, chosen: Sequence[Bags]) -> torch.Tensor:
+    """Return the sum of the rarities of a candidate's words that the query has, too, for each candidate."""
+    places, tokens, weights = list[int](), list[int](), list[float]()
+    for entry in chosen:
+        asked = set(entry.query)
+        for text in entry.candidates:
+            for token in text:
+                if token in asked:
+                    places.append(len(weights))
+                    tokens.append(token)
+            weights.append(MANY / (len(text) + MANY))
+    rarity = words.rarity if words.rarity is not None else torch.full((len(words.vectors),), UNKNOWN)
+    found = torch.zeros(len(weights)).index_add(0, torch.tensor(places, dtype=torch.long), rarity[tokens])
+    return found * torch.tensor(weights)
 
 
 def _means(table: torch.Tensor, bags: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -140,7 +140,8 @@ def _on_cpu(recipe: RLRecipe, ray_address: str | None) -> dict[str, Any]:
         # Loaded at once: the default writes dummy weights first and waits for the first sync.
         "actor_rollout_ref.rollout.load_format": "auto",
         "actor_rollout_ref.rollout.agent.num_workers": 1,
-        "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes": 64,
+        # The embedded model's words are 70 MB in float32, and a tensor has to fit whole.
+        "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes": 128,
         "reward.num_workers": 1,
         "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
         "data.dataloader_num_workers": 0,
