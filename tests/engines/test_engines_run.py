@@ -203,9 +203,10 @@ def test_updates_change_the_weights(run: Path) -> None:
     before = load_file(embedded_path() / "model.safetensors")
     after = load_file(run / "run" / "model" / "model.safetensors")
     assert before.keys() == after.keys()
-    moved = {name: float((after[name].float() - before[name].float()).abs().max()) for name in before}
-    assert all(value < 0.01 for value in moved.values())
-    assert sum(value > 1e-5 for value in moved.values()) > len(moved) / 2
+    moved = {name: (after[name].float() - before[name].float()).abs() for name in before}
+    # A step of bfloat16 is up to a 128th of a weight: that far a large one jumps when an update tips its rounding.
+    assert all((change < 0.01 + before[name].float().abs() / 64).all() for name, change in moved.items())
+    assert sum(float(change.max()) > 1e-5 for change in moved.values()) > len(moved) / 2
     gradients = [
         record["actor/grad_norm"] for record in read_logs(run / "run" / "log").values() if "actor/grad_norm" in record
     ]
