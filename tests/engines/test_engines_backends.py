@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import subprocess
@@ -140,8 +141,11 @@ def by_transformers(lists: list[RankingExample]) -> dict[str, list[Ranking]]:
 def test_the_ranking_is_that_of_transformers(
     backend: Any, way: str, lists: list[RankingExample], by_transformers: dict[str, list[Ranking]]
 ) -> None:
-    told = 0
+    told = ties = 0
     for found, expected in zip(ranked(backend, lists, **WAYS[way]), by_transformers[way], strict=True):
+        if turns_on_a_tie(found, expected):
+            ties += 1
+            continue
         assert found.ids == expected.ids
         # vLLM writes a blank before the first piece of a reply.
         assert [step.reply.strip() for step in found.steps] == [step.reply.strip() for step in expected.steps]
@@ -152,6 +156,16 @@ def test_the_ranking_is_that_of_transformers(
             assert step.logprobs == pytest.approx(other.logprobs, abs=TOLERANCE)
             told += len(step.logprobs)
     assert (told > 0) == (way not in SILENT)
+    assert ties <= len(lists) // 4
+
+
+def turns_on_a_tie(found: Ranking, expected: Ranking) -> bool:
+    """Tell whether the first step that turned out differently was a tie: what follows it is another story then."""
+    for step, other in zip(found.steps, expected.steps, strict=False):
+        for id, expected_id in zip(step.chosen, other.chosen, strict=False):
+            if id != expected_id:
+                return abs(other.logprobs.get(id, 0) - other.logprobs.get(expected_id, math.inf)) < TOLERANCE
+    return False
 
 
 @pytest.mark.parametrize("backend", BACKENDS, indirect=True)
