@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import math
 import random
+from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import Bags, readout_target
 from unified_ranker.training.start import MANY, SHARED, Words
-from unified_ranker.training.words import _in_common, missed, warm_up
+from unified_ranker.training.words import _in_common, _scores, divergence, missed, warm_up
 
 SIZES = Architecture(hidden_size=192, heads=3, layers=5, intermediate_size=32, labels=10)
 WORDS = 300
@@ -153,3 +156,23 @@ def test_among_equals_the_loss_prefers_who_is_right_most_often() -> None:
     assert score.argmax() == 0
     # A cross-entropy gives first place to the second, which is right less often and has it to itself twice.
     assert targets.mean(0).argmax() == 1
+
+
+def test_the_divergence_from_a_teacher_is_0_where_the_scores_are_its_own() -> None:
+    target = torch.tensor([[0.5, 0.3, 0.2], [0.9, 0.1, 0.0]])
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    assert torch.allclose(divergence(target.clamp(min=1e-9).log(), target, mask), torch.zeros(2), atol=1e-6)
+    # By hand: .9 ln(.9 / .5) + .1 ln(.1 / .5); what stands in the third place is no candidate.
+    even = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 7.0]])
+    assert float(divergence(even, target, mask)[1]) == pytest.approx(0.9 * math.log(1.8) + 0.1 * math.log(0.2))
+
+
+def test_a_teacher_is_followed_in_all_it_says() -> None:
+    """Grades would teach that the first comes first; the teacher says how far before the others, and in which order."""
+    target = (0.5, 0.3, 0.2)
+    entry = Bags((1, 2), ((11,), (12,), (13,)), target, taught=True)
+    words = learned(start(), [entry], passes=64 * 60)
+    score, _ = _scores(words, [entry], SIZES)
+    assert torch.allclose(score.softmax(-1)[0], torch.tensor(target), atol=0.03)
+    graded = learned(start(), [replace(entry, taught=False)], passes=64 * 60)
+    assert float(_scores(graded, [entry], SIZES)[0].softmax(-1)[0, 0]) > 0.6

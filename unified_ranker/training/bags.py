@@ -16,11 +16,19 @@ from unified_ranker.schema.types import RankingExample
 
 @dataclass(frozen=True, slots=True)
 class Bags:
-    """A list as bags of tokens: the query's, each candidate's, and the target of each candidate."""
+    """A list as bags of tokens: the query's, each candidate's, and the target of each candidate.
+
+    Attributes:
+        query: Tokens of the query and of its context.
+        candidates: Tokens of each candidate.
+        target: A distribution over the candidates.
+        taught: Whether the target is a teacher's, to be met as a whole, and not that of measured grades.
+    """
 
     query: tuple[int, ...]
     candidates: tuple[tuple[int, ...], ...]
     target: tuple[float, ...]
+    taught: bool = False
 
 
 class BagMaker:

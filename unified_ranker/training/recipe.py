@@ -53,6 +53,9 @@ class WordsPart:
         least: How often such a word or name has to come.
         lists: How many lists the warm-up draws, as the run does; 0 for no warm-up.
         learning_rate: Of Adam, on unit vectors.
+        teachers: Specialist whose estimates the warm-up learns instead of measured grades, by task, with its options,
+            such as ``{"router-cost": {"logistic-router": {}}}``; see :mod:`~unified_ranker.training.teachers`.
+        temperature: At which a teacher's scores become a distribution over the candidates, in units of the scores.
     """
 
     further: int = 0
@@ -60,6 +63,8 @@ class WordsPart:
     least: int = 3
     lists: int = 0
     learning_rate: float = 0.003
+    teachers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    temperature: float = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,11 +216,18 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
     recipe: Recipe = build(Recipe, values, where="")
     if not recipe.tasks:
         raise RecipeError("tasks is empty; name at least one task with its weight")
-    for name in recipe.tasks:
-        try:
-            task_named(name)
-        except OptionError as error:
-            raise RecipeError(f"tasks: {error}") from error
+    for where, named in (("tasks", recipe.tasks), ("words.teachers", recipe.words.teachers)):
+        for name in named:
+            try:
+                task_named(name)
+            except OptionError as error:
+                raise RecipeError(f"{where}: {error}") from error
+    for name, teacher in recipe.words.teachers.items():
+        if not isinstance(teacher, Mapping) or [isinstance(options, Mapping) for options in teacher.values()] != [True]:
+            raise RecipeError(
+                f"words.teachers.{name}={teacher!r} must name one baseline with its options, such as "
+                "{logistic-router: {}}"
+            )
     for name in recipe.methods:
         if name not in TRAINED:
             raise RecipeError(f"methods: {name!r} is not known; choose among {', '.join(TRAINED)}")
@@ -241,6 +253,7 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
         ("optimizer.learning_rate", recipe.optimizer.learning_rate),
         ("optimizer.clip", recipe.optimizer.clip),
         ("words.learning_rate", recipe.words.learning_rate),
+        ("words.temperature", recipe.words.temperature),
     ):
         if not 0 < rate < math.inf:
             raise RecipeError(f"{where}={rate} must be > 0 and finite")

@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,14 @@ from unified_ranker.strategies.registry import method_named
 from unified_ranker.tasks.build import read_split
 from unified_ranker.tasks.registry import task_named
 from unified_ranker.training.architecture import Architecture
-from unified_ranker.training.bags import BagMaker, rarities, readout_target
+from unified_ranker.training.bags import BagMaker, Bags, rarities, readout_target
 from unified_ranker.training.cloze import ClozeLists
 from unified_ranker.training.encode import Encoded, LabelStep, encode, encode_grade
 from unified_ranker.training.fresh import FreshLists
 from unified_ranker.training.lists import balanced, random_case, training_lists
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Words, make_model
+from unified_ranker.training.teachers import TaughtScores, taught_scores, taught_target
 from unified_ranker.training.tokenizer import label_names
 from unified_ranker.training.vocabulary import Vocabulary, vocabulary_of
 from unified_ranker.training.words import warm_up
@@ -154,15 +156,33 @@ class Trainer:
             raise RecipeError("words.lists needs a method that shows whole lists; set words.lists=0")
         writers = {domain: self.writers[method, domain] for domain in DOMAINS}
         maker = BagMaker(writers, self.tools, sharpness=self.recipe.loss.sharpness)
+        taught = {
+            task: taught_scores(
+                self.data, task, teacher=name, options=options, seed=self.recipe.seed, scratch=self.out / "teachers"
+            )
+            for task, teacher in part.teachers.items()
+            for name, options in teacher.items()
+            if task in self.train
+        }
         built = (text for examples in self.train.values() for e in examples for text in maker.make(e).candidates)
         return warm_up(
             Words(vectors=vectors, rarity=rarities(built, len(vectors))),
-            lambda: maker.make(self._example(self._task())),
+            lambda: self._bags(maker, taught),
             architecture,
             lists=part.lists,
             learning_rate=part.learning_rate,
             on_log=lambda record: self._log({"kind": "words", **record}),
         )
+
+    def _bags(self, maker: BagMaker, taught: Mapping[str, TaughtScores]) -> Bags:
+        task = self._task()
+        example = self._example(task)
+        bags = maker.make(example)
+        scores = taught.get(task, {}).get(example.id)
+        if scores is None:
+            return bags
+        ids = [candidate.id for candidate in example.candidates]
+        return replace(bags, target=taught_target(scores, ids, self.recipe.words.temperature), taught=True)
 
     def _encode(self, example: RankingExample, method: str) -> Encoded:
         if method == "pointwise":

