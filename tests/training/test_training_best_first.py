@@ -129,9 +129,9 @@ def trainer_of(data: Path, out: Path, **changes: Any) -> Trainer:
 def reference(trainer: Trainer, rng: random.Random, *, subsets: float = 0.0) -> Encoded:
     """Draw as training did before there were subsets, sets and grades; with subsets, as it is described."""
     recipe = trainer.recipe
-    task = rng.choices(list(trainer.train), [recipe.tasks[name] for name in trainer.train])[0]
+    task = rng.choices(list(trainer.mixture.built), [recipe.tasks[name] for name in trainer.mixture.built])[0]
     method = rng.choices(list(recipe.methods), list(recipe.methods.values()))[0]
-    example = rng.choice(trainer.train[task])
+    example = rng.choice(trainer.mixture.built[task])
     if subsets and rng.random() < subsets:
         example = random_case(example, rng)
     return encode(

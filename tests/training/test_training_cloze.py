@@ -109,7 +109,7 @@ def test_a_task_without_long_passages_is_trained_on_its_lists_alone(tmp_path: Pa
     lists = [listed("p", 1, 2), listed("v", 1, 1, split="validation"), listed("t", 1, 1, split="test")]
     build_task(tmp_path, "passage-5", lists)
     trainer = Trainer(tiny_recipe(tasks={"passage-5": 1.0}, cloze=1.0), data=tmp_path, out=tmp_path / "o", device="cpu")
-    assert trainer._example("passage-5").id == "p"
+    assert trainer.mixture.example("passage-5").id == "p"
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])

@@ -128,7 +128,7 @@ def test_the_warm_up_draws_as_the_run_does(tmp_path: Path, monkeypatch: pytest.M
         told.extend(len(draw().query) for _ in range(lists))
         return words
 
-    monkeypatch.setattr("unified_ranker.training.sft.warm_up", drawn)
+    monkeypatch.setattr("unified_ranker.training.warming.warm_up", drawn)
     recipe = tiny_recipe(model={"embeddings": "minilm", "architecture": architecture}, words={"lists": 90}, fresh=0.5)
     Trainer(recipe, data=tmp_path, out=tmp_path / "out", device="cpu")
     assert len(told) == 90

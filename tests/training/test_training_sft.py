@@ -229,7 +229,7 @@ def test_a_task_without_training_lists_is_named(tmp_path: Path) -> None:
 
 def test_tasks_of_weight_0_need_not_be_built(data: Path, tmp_path: Path) -> None:
     trainer = Trainer(tiny_recipe(tasks={"movie": 1, "game": 0}), data=data, out=tmp_path, device="cpu")
-    assert set(trainer.train) == {"movie"}
+    assert set(trainer.mixture.built) == {"movie"}
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_the_warm_up_follows_the_teacher_where_there_is_one(
         drawn.extend(draw() for _ in range(lists))
         return words
 
-    monkeypatch.setattr("unified_ranker.training.sft.warm_up", draws)
+    monkeypatch.setattr("unified_ranker.training.warming.warm_up", draws)
     words = {"lists": 60, "teachers": {"router-cost": {"witness": {"factor": 0.5}}}, "temperature": 2.0}
     model = {"embeddings": "minilm", "architecture": tiny_recipe().model.architecture}
     tasks = {"router-cost": 1.0, "passage-5": 1.0}

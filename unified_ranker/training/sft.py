@@ -7,7 +7,6 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,16 @@ from unified_ranker.schema.types import DOMAINS, RankingExample
 from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.registry import method_named
 from unified_ranker.tasks.build import read_split
-from unified_ranker.tasks.registry import task_named
 from unified_ranker.training.architecture import Architecture
-from unified_ranker.training.bags import BagMaker, Bags, rarities, readout_target
-from unified_ranker.training.cloze import ClozeLists
+from unified_ranker.training.bags import BagMaker, readout_target
 from unified_ranker.training.encode import Encoded, LabelStep, encode, encode_grade
-from unified_ranker.training.fresh import FreshLists
-from unified_ranker.training.lists import balanced, random_case, training_lists
+from unified_ranker.training.lists import balanced, random_case
+from unified_ranker.training.mixture import Mixture
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Words, make_model
-from unified_ranker.training.teachers import TaughtScores, taught_scores, taught_target
 from unified_ranker.training.tokenizer import label_names
 from unified_ranker.training.vocabulary import Vocabulary, vocabulary_of
-from unified_ranker.training.words import warm_up
+from unified_ranker.training.warming import warmed_words
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Sequences that are encoded together and sorted by length before batches are cut, so that little is padding.
@@ -72,20 +68,9 @@ class Trainer:
         self.tokens = self.step = 0
         self.seconds = 0.0
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.train = {task: training_lists(data, task) for task, weight in recipe.tasks.items() if weight > 0}
-        self.fresh = {
-            task: FreshLists(data, task, examples)
-            for task, examples in self.train.items()
-            if task_named(task).domain == "recommendation" and recipe.fresh
-        }
-        cloze = {
-            task: ClozeLists(examples)
-            for task, examples in self.train.items()
-            if task_named(task).domain == "passage" and recipe.cloze
-        }
-        self.cloze = {task: lists for task, lists in cloze.items() if len(lists)}
         self.out.mkdir(parents=True, exist_ok=True)
         self.rng = random.Random(recipe.seed)
+        self.mixture = Mixture(recipe, data, self.rng)
         self.architecture = None if recipe.model.source else _architecture(recipe)
         self.vocabulary = Vocabulary()
         self.tokenizer, self.labels, context = self._read()
@@ -117,8 +102,7 @@ class Trainer:
         """Return the tokenizer, the labels of its own, and the most tokens of prompt and reply."""
         if self.architecture is not None:
             labels = self.architecture.labels
-            chosen = {task: lists.chosen() for task, lists in self.fresh.items()}
-            self.vocabulary = vocabulary_of(self.train, chosen, self.recipe.words)
+            self.vocabulary = vocabulary_of(self.mixture.built, self.mixture.chosen(), self.recipe.words)
             tokenizer = self.vocabulary.tokenizer(labels)
             return tokenizer, label_names(labels), self.architecture.context
         from transformers import AutoConfig
@@ -147,8 +131,7 @@ class Trainer:
     def _words(self, architecture: Architecture) -> Words:
         """Return what is known of words before the model starts."""
         vectors = self.vocabulary.vectors(architecture.content)
-        part = self.recipe.words
-        if not part.lists:
+        if not self.recipe.words.lists:
             return Words(vectors=vectors)
         # Bags hold what stands in a list, whatever is asked about it; a grade shows one candidate and has none.
         method = next((name for name in self.recipe.methods if name != "pointwise"), "")
@@ -156,33 +139,16 @@ class Trainer:
             raise RecipeError("words.lists needs a method that shows whole lists; set words.lists=0")
         writers = {domain: self.writers[method, domain] for domain in DOMAINS}
         maker = BagMaker(writers, self.tools, sharpness=self.recipe.loss.sharpness)
-        taught = {
-            task: taught_scores(
-                self.data, task, teacher=name, options=options, seed=self.recipe.seed, scratch=self.out / "teachers"
-            )
-            for task, teacher in part.teachers.items()
-            for name, options in teacher.items()
-            if task in self.train
-        }
-        built = (text for examples in self.train.values() for e in examples for text in maker.make(e).candidates)
-        return warm_up(
-            Words(vectors=vectors, rarity=rarities(built, len(vectors))),
-            lambda: self._bags(maker, taught),
+        return warmed_words(
+            self.recipe,
+            self.mixture,
+            vectors,
+            maker,
             architecture,
-            lists=part.lists,
-            learning_rate=part.learning_rate,
+            data=self.data,
+            scratch=self.out / "teachers",
             on_log=lambda record: self._log({"kind": "words", **record}),
         )
-
-    def _bags(self, maker: BagMaker, taught: Mapping[str, TaughtScores]) -> Bags:
-        task = self._task()
-        example = self._example(task)
-        bags = maker.make(example)
-        scores = taught.get(task, {}).get(example.id)
-        if scores is None:
-            return bags
-        ids = [candidate.id for candidate in example.candidates]
-        return replace(bags, target=taught_target(scores, ids, self.recipe.words.temperature), taught=True)
 
     def _encode(self, example: RankingExample, method: str) -> Encoded:
         if method == "pointwise":
@@ -253,22 +219,11 @@ class Trainer:
             self._pending = batches
         return self._pending.pop()
 
-    def _task(self) -> str:
-        tasks = self.recipe.tasks
-        return self.rng.choices(list(self.train), [tasks[name] for name in self.train])[0]
-
-    def _example(self, task: str) -> RankingExample:
-        if task in self.fresh and self.rng.random() < self.recipe.fresh:
-            return self.fresh[task].draw(self.rng)
-        if task in self.cloze and self.rng.random() < self.recipe.cloze:
-            return self.cloze[task].draw(self.rng)
-        return self.rng.choice(self.train[task])
-
     def _draw(self) -> Encoded:
         methods = self.recipe.methods
-        task = self._task()
+        task = self.mixture.task()
         method = self.rng.choices(list(methods), list(methods.values()))[0]
-        example = self._example(task)
+        example = self.mixture.example(task)
         # A grade's list has no size; and runs without subsets draw the same numbers as ever.
         if self.recipe.subsets and method != "pointwise" and self.rng.random() < self.recipe.subsets:
             example = random_case(example, self.rng)
@@ -450,7 +405,8 @@ class Trainer:
         backend = TransformersBackend(self.model, self.tokenizer, labels=self.labels)
         ranker = Ranker(backend, settings=self.settings)
         lists = {
-            task: list(read_split(self.data, task, "validation"))[: self.recipe.validate_lists] for task in self.train
+            task: list(read_split(self.data, task, "validation"))[: self.recipe.validate_lists]
+            for task in self.mixture.built
         }
         found = with_macro(reciprocal_ranks(ranker, lists))
         self.model.load_state_dict(current)

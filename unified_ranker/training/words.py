@@ -103,7 +103,8 @@ def divergence(score: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) ->
         mask: Which entries are real.
     """
     predicted = score.masked_fill(~mask, -1e9).log_softmax(-1)
-    return -(target * predicted).sum(-1) - torch.special.entr(target).sum(-1)
+    found: torch.Tensor = -(target * predicted).sum(-1) - torch.special.entr(target).sum(-1)
+    return found
 
 
 def _scores(

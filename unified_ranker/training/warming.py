@@ -1,0 +1,74 @@
+"""The warm-up of a run: what it draws, as bags, and whom it listens to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unified_ranker.training.architecture import Architecture
+from unified_ranker.training.bags import BagMaker, Bags, rarities
+from unified_ranker.training.mixture import Mixture
+from unified_ranker.training.recipe import Recipe
+from unified_ranker.training.start import Words
+from unified_ranker.training.teachers import TaughtScores, taught_scores, taught_target
+from unified_ranker.training.words import warm_up
+
+
+def warmed_words(
+    recipe: Recipe,
+    mixture: Mixture,
+    vectors: torch.Tensor,
+    maker: BagMaker,
+    architecture: Architecture,
+    *,
+    data: Path,
+    scratch: Path,
+    on_log: Callable[[dict[str, Any]], None],
+) -> Words:
+    """Warm words up as the recipe says.
+
+    Args:
+        recipe: Its part ``words``, and its seed.
+        mixture: Where lists come from, the same as in the run.
+        vectors: Unit vectors to start from, (words, ``architecture.content``).
+        maker: Makes bags of lists.
+        architecture: Sizes of the model.
+        data: Folder of built tasks, for teachers.
+        scratch: Folder for what teachers keep.
+        on_log: Called with the loss and the share of lists whose best candidate came first.
+
+    Raises:
+        RecipeError: a teacher cannot teach its task.
+        MissingExtraError: a teacher's library is not installed.
+    """
+    part = recipe.words
+    taught = {
+        task: taught_scores(data, task, teacher=name, options=options, seed=recipe.seed, scratch=scratch)
+        for task, teacher in part.teachers.items()
+        for name, options in teacher.items()
+        if task in mixture.built
+    }
+    texts = (text for examples in mixture.built.values() for e in examples for text in maker.make(e).candidates)
+    return warm_up(
+        Words(vectors=vectors, rarity=rarities(texts, len(vectors))),
+        lambda: _drawn(mixture, maker, taught, part.temperature),
+        architecture,
+        lists=part.lists,
+        learning_rate=part.learning_rate,
+        on_log=on_log,
+    )
+
+
+def _drawn(mixture: Mixture, maker: BagMaker, taught: Mapping[str, TaughtScores], temperature: float) -> Bags:
+    task = mixture.task()
+    example = mixture.example(task)
+    bags = maker.make(example)
+    scores = taught.get(task, {}).get(example.id)
+    if scores is None:
+        return bags
+    ids = [candidate.id for candidate in example.candidates]
+    return replace(bags, target=taught_target(scores, ids, temperature), taught=True)
