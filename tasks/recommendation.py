@@ -87,7 +87,7 @@ def drawn_list(
     return RankingExample(
         candidates=shuffled([items[item] for item in (target, *negatives)], rng),
         domain="recommendation",
-        context=tuple(_named(items[item]) for item in history[max(0, place - HISTORY) : place] if item in items),
+        context=tuple(items[item].called for item in history[max(0, place - HISTORY) : place] if item in items),
         relevance={target: 1.0},
         **named,
     )
@@ -110,10 +110,6 @@ def _beside(
         elif group in ranked:
             histories.append(History(group, splits[user], tuple(history[:at])))
     return Beside(histories=histories)
-
-
-def _named(item: Candidate) -> str:
-    return item.title or item.text
 
 
 def _catalogue(data: Interactions, splits: Mapping[str, str], options: BuildOptions) -> Catalogue:

@@ -13,8 +13,9 @@ from unified_ranker.tasks.build import read_split
 
 from unified_ranker.errors import OptionError, RecipeError
 from unified_ranker.schema.types import RankingExample
+from unified_ranker.training.distil import soft_target
 from unified_ranker.training.sft import Trainer
-from unified_ranker.training.teachers import FOLDS, fold_of, taught_scores, taught_target
+from unified_ranker.training.teachers import FOLDS, fold_of, taught_scores
 
 GRADES = [[(place + start) % 4 for place in range(6)] for start in range(40)]
 
@@ -89,6 +90,9 @@ def test_what_cannot_teach_a_task_is_refused(data: Path, witness: None) -> None:
     for task, teacher in (("passage-5", "witness"), ("router-cost", "bm25")):
         with pytest.raises(RecipeError, match=rf"words.teachers: {teacher!r} cannot teach {task!r}"):
             taught_scores(data, task, teacher=teacher, options={}, seed=0, scratch=data / "s")
+    build_toy(data, "movie", train=GRADES)
+    with pytest.raises(RecipeError, match=r"words.teachers: 'popularity' cannot teach 'movie'"):
+        taught_scores(data, "movie", teacher="popularity", options={}, seed=0, scratch=data / "s")
     with pytest.raises(OptionError, match="did you mean 'logistic-router'"):
         taught_scores(data, "router-cost", teacher="logistic-rooter", options={}, seed=0, scratch=data / "s")
     with pytest.raises(OptionError, match="penalty"):
@@ -98,9 +102,9 @@ def test_what_cannot_teach_a_task_is_refused(data: Path, witness: None) -> None:
 
 
 def test_a_target_is_the_softmax_of_the_scores_over_the_temperature() -> None:
-    target = taught_target({"a": 1.0, "b": 3.0, "c": 2.0}, ["b", "a", "c"], 0.5)
+    target = soft_target([3.0, 1.0, 2.0], temperature=0.5)
     assert target == pytest.approx((0.866813, 0.015876, 0.117310), abs=1e-6)
-    assert sum(taught_target({"a": 900.0, "b": -900.0}, ["a", "b"], 0.1)) == 1.0
+    assert sum(soft_target([900.0, -900.0], temperature=0.1)) == 1.0
 
 
 def test_the_warm_up_follows_the_teacher_where_there_is_one(
@@ -118,7 +122,7 @@ def test_the_warm_up_follows_the_teacher_where_there_is_one(
     model = {"embeddings": "minilm", "architecture": tiny_recipe().model.architecture}
     tasks = {"router-cost": 1.0, "passage-5": 1.0}
     Trainer(tiny_recipe(tasks=tasks, words=words, model=model), data=data, out=data / "out", device="cpu")
-    expected = taught_target({str(place): 0.5 * place for place in range(6)}, [str(place) for place in range(6)], 2.0)
+    expected = soft_target([0.5 * place for place in range(6)], temperature=2.0)
     taught = [entry.target for entry in drawn if entry.taught]
     assert 10 < len(taught) < 50
     assert all(target == pytest.approx(expected) for target in taught)

@@ -213,14 +213,13 @@ class TransformersBackend:
             mask = torch.cat([group.mask, torch.ones_like(ids)], dim=1)
             cache = group.cache
             reused = [len(tokens) for tokens in group.tokens]
-        wanted = self._wanted(prompts)
+        choosing = all(p.request.choices and not self._tools.spells_longer(p.request) for p in prompts)
+        wanted = self._first_tokens(prompts) if choosing else None
         logits = self._forward(ids, mask, cache, wanted)
         keep = [row for row, p in enumerate(prompts) if p.request.session and not p.request.last]
         # The cache of the prompt is kept as it is before the reply: generating may go on in it, so it is taken aside
         # first.
-        free = any(
-            not p.request.choices or p.request.draws > 1 or self._tools.spells_longer(p.request) for p in prompts
-        )
+        free = not choosing or any(p.request.draws > 1 for p in prompts)
         kept: _Group | None = None
         if keep:
             whole = _Group([p.request.session for p in prompts], [p.tokens for p in prompts], cache, mask)
@@ -239,10 +238,9 @@ class TransformersBackend:
             for p, old, (text, logprobs, count, cut) in zip(prompts, reused, completions, strict=True)
         ], kept
 
-    def _wanted(self, prompts: Sequence[_Prompt]) -> torch.Tensor | None:
-        """Return the only tokens whose logits are looked at; None for all of them."""
-        narrow = type(self.model).__name__ in _PLAIN_HEADS and type(self.model.lm_head) is torch.nn.Linear
-        if not narrow or any(not p.request.choices or self._tools.spells_longer(p.request) for p in prompts):
+    def _first_tokens(self, prompts: Sequence[_Prompt]) -> torch.Tensor | None:
+        """Return the first tokens of all choices; None where the model cannot compute the logits of some alone."""
+        if type(self.model).__name__ not in _PLAIN_HEADS or type(self.model.lm_head) is not torch.nn.Linear:
             return None
         spelled = {self._tools.spell(c, after=p.request.reply_prefix)[0] for p in prompts for c in p.request.choices}
         return torch.tensor(sorted(spelled), device=self.model.device)

@@ -217,7 +217,7 @@ def _show_difference(entry: Any, first: str, second: str, metric: str) -> None:
     print(printable(f"\n{entry.task}, {example.id}: {example.query}"))
     if example.context:
         print(printable(f"  history: {' · '.join(example.context)}"))
-    names = {candidate.id: candidate.title or candidate.text for candidate in example.candidates}
+    names = {candidate.id: candidate.called for candidate in example.candidates}
     for name, value, order in ((first, entry.first, entry.orders[0]), (second, entry.second, entry.orders[1])):
         print(f"  {name}: {metric} {value:.3f}")
         for place, id in enumerate(order[:5], start=1):

@@ -205,7 +205,7 @@ class PromptWriter:
     def _shown(self, candidate: Candidate) -> str:
         """Return the part of a candidate that may be cut."""
         if "title" in self._placeholders and "text" not in self._placeholders:
-            return self._named(candidate.title or candidate.text)
+            return self._named(candidate.called)
         title, text = self._clean(candidate.title), self._clean(candidate.text)
         if self._placeholders >= {"title", "text"}:
             return text

@@ -25,8 +25,8 @@ def to_hub(example: RankingExample) -> dict[str, Any]:
     winners = [c for c in example.candidates if best > 0 and example.grade(c.id) == best]
     if len(winners) != 1:
         raise DataError(f"example {example.id!r}: the hub layout holds exactly one truth, this list has {len(winners)}")
-    texts = [_shown(c) for c in example.candidates]
-    truth = _shown(winners[0])
+    texts = [c.called for c in example.candidates]
+    truth = winners[0].called
     if texts.count(truth) != 1:
         raise DataError(
             f"example {example.id!r}: the truth {truth!r} stands {texts.count(truth)} times among the texts"
@@ -34,10 +34,6 @@ def to_hub(example: RankingExample) -> dict[str, Any]:
     lines = [f"- {entry}" for entry in example.context]
     problem = "\n".join([example.query, *lines])
     return {"problem": problem, "gt": truth, "candidates": texts, "task_name": example.task}
-
-
-def _shown(candidate: Candidate) -> str:
-    return candidate.title or candidate.text
 
 
 def from_hub(

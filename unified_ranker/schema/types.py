@@ -28,6 +28,11 @@ class Candidate:
     text: str
     title: str = ""
 
+    @property
+    def called(self) -> str:
+        """What it is called where one name has to do: its title, or its text where it has none."""
+        return self.title or self.text
+
 
 @dataclass(frozen=True, slots=True)
 class RankingExample:

@@ -50,8 +50,7 @@ class FreshLists:
         """Return how often each item was chosen, by what it is called."""
         found = Counter[str]()
         for history, place in self._choices:
-            item = self._known[history.items[place]]
-            found[item.title or item.text] += 1
+            found[self._known[history.items[place]].called] += 1
         return found
 
     def draw(self, rng: random.Random) -> RankingExample:

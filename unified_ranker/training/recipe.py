@@ -54,7 +54,8 @@ class WordsPart:
         lists: How many lists the warm-up draws, as the run does; 0 for no warm-up.
         learning_rate: Of Adam, on unit vectors.
         teachers: Specialist whose estimates the warm-up learns instead of measured grades, by task, with its options,
-            such as ``{"router-cost": {"logistic-router": {}}}``; see :mod:`~unified_ranker.training.teachers`.
+            such as ``{"router-cost": {"logistic-router": {}}}``; not for recommendation, see
+            :mod:`~unified_ranker.training.teachers`.
         temperature: At which a teacher's scores become a distribution over the candidates, in units of the scores.
     """
 

@@ -7,9 +7,8 @@ the chance by heart. A specialist's estimate is smooth. It is asked only about l
 
 from __future__ import annotations
 
-import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,8 @@ def taught_scores(
 
     Raises:
         OptionError: there is no such baseline, or it does not take an option.
-        RecipeError: it is not for this task's domain, or does not learn from lists.
+        RecipeError: it is not for this task's domain, or does not learn from lists. Recommenders learn from histories,
+            in which the choices of all folds stand.
         MissingExtraError: its library is not installed.
     """
     from unified_ranker.benchmarks.baselines.registry import baseline_named
@@ -52,14 +52,16 @@ def taught_scores(
         fold: int = 0
 
         def lists(self, split: str, *, limit: int | None = None) -> tuple[RankingExample, ...]:
-            found = super().lists(split)
+            # The whole task reads them once for all folds.
+            found = whole.lists(split)
             if split == "train":
                 found = tuple(example for example in found if fold_of(example) != self.fold)
             return found[:limit]
 
     whole = BuiltTask.open(data, task)
     baseline = baseline_named(teacher, **options)
-    if not baseline.trained or whole.domain not in baseline.domains:
+    from_lists = baseline.trained and whole.domain != "recommendation"
+    if not from_lists or whole.domain not in baseline.domains:
         raise RecipeError(
             f"words.teachers: {teacher!r} cannot teach {task!r}; choose a baseline that learns from the training lists "
             f"of {whole.domain}"
@@ -77,21 +79,3 @@ def taught_scores(
 def fold_of(example: RankingExample) -> int:
     """Return a training list's fold, from 0."""
     return zlib.crc32(example.group.encode("utf-8")) % FOLDS
-
-
-def taught_target(scores: Mapping[str, float], ids: Sequence[str], temperature: float) -> tuple[float, ...]:
-    """Return the distribution over candidates that a teacher's scores stand for: ``softmax(score / temperature)``.
-
-    Args:
-        scores: By candidate id.
-        ids: The candidates in the order of the list.
-        temperature: Above 0, in units of the scores.
-
-    Example:
-        >>> best, other = taught_target({"a": 0.9, "b": 0.7}, ["a", "b"], 0.2)
-        >>> round(best / other, 3)
-        2.718
-    """
-    highest = max(scores[id] for id in ids)
-    raw = [math.exp((scores[id] - highest) / temperature) for id in ids]
-    return tuple(value / sum(raw) for value in raw)

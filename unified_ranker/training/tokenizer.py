@@ -89,8 +89,8 @@ def frequent_words(texts: Mapping[str, int], tokenizer: Any, *, most: int, least
     base = tokenizer.backend_tokenizer
     found: Counter[str] = Counter()
     for text, count in texts.items():
-        plain = base.normalizer.normalize_str(text)
-        for word in {word for word, _ in base.pre_tokenizer.pre_tokenize_str(plain)}:
+        normal = base.normalizer.normalize_str(text)
+        for word in {word for word, _ in base.pre_tokenizer.pre_tokenize_str(normal)}:
             found[word] += count
     often = [word for word, count in found.items() if count >= least and word.isalnum() and word not in known]
     return sorted(often, key=lambda word: (-found[word], word))[:most]

@@ -54,7 +54,7 @@ def vocabulary_of(
         return Vocabulary()
     base = make_tokenizer(1)
     called = {
-        task: chosen.get(task) or Counter(c.title or c.text for example in examples for c in example.candidates)
+        task: chosen.get(task) or Counter(c.called for example in examples for c in example.candidates)
         for task, examples in lists.items()
         if examples[0].domain != "passage"
     }

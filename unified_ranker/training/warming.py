@@ -11,10 +11,11 @@ import torch
 
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import BagMaker, Bags, rarities
+from unified_ranker.training.distil import soft_target
 from unified_ranker.training.mixture import Mixture
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Words
-from unified_ranker.training.teachers import TaughtScores, taught_scores, taught_target
+from unified_ranker.training.teachers import TaughtScores, taught_scores
 from unified_ranker.training.words import warm_up
 
 
@@ -70,5 +71,5 @@ def _drawn(mixture: Mixture, maker: BagMaker, taught: Mapping[str, TaughtScores]
     scores = taught.get(task, {}).get(example.id)
     if scores is None:
         return bags
-    ids = [candidate.id for candidate in example.candidates]
-    return replace(bags, target=taught_target(scores, ids, temperature), taught=True)
+    ordered = [scores[candidate.id] for candidate in example.candidates]
+    return replace(bags, target=soft_target(ordered, temperature=temperature), taught=True)
