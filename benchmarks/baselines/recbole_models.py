@@ -20,8 +20,8 @@ from unified_ranker.schema.types import RankingExample
 
 PYTHON_VARIABLE = "UNIFIED_RANKER_RECBOLE_PYTHON"
 _HOME = Path(".venv-recbole/bin/python")
-# What RecBole's SASRec reads costs in proportion to it: each choice is a row with the choices before it.
-LONGEST_HISTORY = 20
+# As RecBole has it for SASRec.
+LONGEST_HISTORY = 50
 #: Most training users whose latest choice tells when to stop.
 STOPPING_USERS = 2000
 _DATASET = "lists"
@@ -199,8 +199,8 @@ class RecBoleSASRec(RecBole):
 
     name = "recbole-sasrec"
     model = "SASRec"
-    # A run takes from some minutes to an hour on two cores.
-    SEEDS = 1
+    # A row is a user, or fifty choices of one.
+    BATCH = 32
     GRID = tuple({"hidden_dropout_prob": dropout, "attn_dropout_prob": dropout} for dropout in (0.2, 0.5))
 
 
@@ -254,8 +254,9 @@ def write_atomic(task: BuiltTask, folder: Path, *, sequential: bool, longest: in
 
     ``train`` holds the histories of training users and the known part of the others'; ``valid`` the choices of the
     validation users, and the latest choice of up to :data:`STOPPING_USERS` training users, evenly spaced, which
-    ``train`` then lacks. Test users' choices are in neither. For a sequential model each row is a choice with the
-    history before it, at most its ``longest`` latest choices.
+    ``train`` then lacks. Test users' choices are in neither. For a sequential model a row is a choice with the history
+    before it, at most its ``longest`` latest choices; in ``train`` each choice that has a history stands once, whether
+    as a row's own or in its history, since the model learns from all of them.
     """
     known = {history.user: history for history in task.histories}
     users = [history for history in task.histories if history.split == "train" and len(history.items) > 2]
@@ -270,9 +271,13 @@ def write_atomic(task: BuiltTask, folder: Path, *, sequential: bool, longest: in
             history = known[example.group]
             _write(valid, history, history.items[-longest:], _target(example), sequential)
         for history in task.histories:
-            for place, item in enumerate(history.items):
-                latest = place == len(history.items) - 1 and history.user in stopping
-                _write(valid if latest else train, history, history.items[:place][-longest:], item, sequential)
+            items = history.items
+            if history.user in stopping:
+                _write(valid, history, items[:-1][-longest:], items[-1], sequential)
+                items = items[:-1]
+            places = range(len(items))
+            for place in places[::-1][::longest][::-1] if sequential else places:
+                _write(train, history, items[max(0, place - longest) : place], items[place], sequential)
 
 
 def write_asked(task: BuiltTask, folder: Path) -> None:

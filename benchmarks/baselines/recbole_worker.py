@@ -144,7 +144,34 @@ def _prepared(job: Mapping[str, Any], folder: Path, options: Mapping[str, Any], 
 def _made(config: Any, train_data: Any) -> Any:
     from recbole.utils import get_model
 
-    return get_model(config["model"])(config, train_data.dataset).to(config["device"])
+    model = get_model(config["model"])
+    if config["model"] in SEQUENTIAL:
+        model = at_every_choice(model)
+    return model(config, train_data.dataset).to(config["device"])
+
+
+def at_every_choice(model: Any) -> Any:
+    """Return the sequential model with a loss at every choice of a row, as Kang and McAuley (2018, III-E) train it.
+
+    RecBole's own loss is of a row's last choice alone, so that each choice is a row with all choices before it: as many
+    times the work as a row is long.
+    """
+
+    class AtEveryChoice(model):  # type: ignore[misc]
+        def gather_indexes(self, output: Any, index: Any) -> Any:
+            return output if self.training else super().gather_indexes(output, index)
+
+        def calculate_loss(self, interaction: Any) -> Any:
+            import torch
+
+            seen, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+            chosen = torch.roll(seen, -1, dims=1)
+            chosen[torch.arange(len(seen)), lengths - 1] = interaction[self.POS_ITEM_ID]
+            real = torch.arange(seen.shape[1]) < lengths[:, None]
+            found = self.forward(seen, lengths)[real]
+            return torch.nn.functional.cross_entropy(found @ self.item_embedding.weight.T, chosen[real])
+
+    return AtEveryChoice
 
 
 def train(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from built_tasks import by_id, choice, hidden, history, turned, write_task
 from unified_ranker.benchmarks.baselines.recbole_models import (
     PYTHON_VARIABLE,
@@ -144,16 +145,23 @@ def test_what_test_users_chose_is_in_no_file_nor_looked_at(tmp_path: Path, seque
     assert not [line for line in (*first["lists.train.inter"], *first["lists.valid.inter"]) if "t" in line.split("\t")]
 
 
-@pytest.mark.parametrize(("options", "longest"), [({}, 20), ({"history": 3}, 3), ({"history": 70}, 60)])
-def test_a_sequential_model_sees_the_latest_of_a_history(tmp_path: Path, options: dict[str, int], longest: int) -> None:
+@pytest.mark.parametrize(("options", "longest"), [({}, 50), ({"history": 3}, 3), ({"history": 70}, 60)])
+def test_a_sequential_model_sees_the_latest_of_a_history_and_learns_each_choice_once(
+    tmp_path: Path, options: dict[str, int], longest: int
+) -> None:
     items = tuple(f"i{number}" for number in range(60))
     histories = (History("ann", "train", items), History("val", "validation", items), HISTORIES[2])
     made = RecBoleSASRec(python=stand_in(tmp_path / "bin"), **options)  # type: ignore[arg-type]
     made.prepare(write(tmp_path, histories=histories), seed=0, scratch=tmp_path)
     (train,) = tmp_path.glob("recbole/*/lists/lists.train.inter")
-    rows = train.read_text().splitlines()
-    assert rows[58] == f"ann\t{' '.join(items[max(0, 58 - longest) : 58])}\ti58"
-    assert len(rows) == 1 + 58 + 59 + 1
+    rows = [line.split("\t") for line in train.read_text().splitlines()[1:]]
+    # The latest choice of "ann" tells when to stop.
+    for user, known in (("ann", items[:-1]), ("val", items)):
+        own = [[*before.split(), last] for who, before, last in rows if who == user]
+        assert own[-1] == list(known[-longest - 1 :])
+        assert [item for row in own for item in row[1:]] == list(known[1:])
+        # A row begins with the choice that ends the one before it: there it was learned, here it is only seen.
+        assert [row[0] for row in own[1:]] == [row[-1] for row in own[:-1]]
     valid = train.with_name("lists.valid.inter").read_text().splitlines()
     assert valid[1:] == [
         f"val\t{' '.join(items[-longest:])}\tv",
@@ -683,6 +691,35 @@ def test_what_recbole_is_told_follows_from_the_job(
     assert (told["train_batch_size"], told["seed"], told["learning_rate"], told["epochs"]) == (64, 7, 0.5, 2)
     assert told.get("MAX_ITEM_LIST_LENGTH") == (3 if model == "SASRec" else None)
     assert ("item_id_list" in told["load_col"]["inter"]) == (model == "SASRec")
+
+
+class Sequential:
+    """Stands for RecBole's SASRec: what comes out of a place is what was chosen there, as a unit vector."""
+
+    ITEM_SEQ, ITEM_SEQ_LEN, POS_ITEM_ID = "item_id_list", "item_length", "item_id"
+    training = True
+
+    def __init__(self) -> None:
+        self.item_embedding = types.SimpleNamespace(weight=torch.eye(6))
+
+    def gather_indexes(self, output: Any, index: Any) -> Any:
+        return output[torch.arange(len(output)), index]
+
+    def forward(self, seen: Any, lengths: Any) -> Any:
+        return self.gather_indexes(torch.eye(6)[seen], lengths - 1)
+
+
+def test_a_sequential_model_learns_from_every_choice_of_a_row_and_from_no_padding(worker: Any) -> None:
+    model = worker.at_every_choice(Sequential)()
+    seen, lengths = torch.tensor([[2, 3, 4], [5, 0, 0]]), torch.tensor([3, 1])
+    rows = {"item_id_list": seen, "item_length": lengths, "item_id": torch.tensor([1, 5])}
+    # After 2 comes 3, after 3 comes 4, after 4 comes 1; and in the other row after 5 comes 5 again.
+    own, others = torch.eye(6)[[2, 3, 4, 5]], torch.tensor([3, 4, 1, 5])
+    expected = torch.stack([row.logsumexp(0) - row[next] for row, next in zip(own, others, strict=True)]).mean()
+    assert float(model.calculate_loss(rows)) == pytest.approx(float(expected))
+    assert seen.tolist() == [[2, 3, 4], [5, 0, 0]]
+    model.training = False
+    assert model.forward(seen, lengths).argmax(-1).tolist() == [4, 5]
 
 
 @pytest.mark.parametrize(
