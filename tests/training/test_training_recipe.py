@@ -48,6 +48,7 @@ CHANGES = {
     "words.further": "7",
     "words.names": "7",
     "words.least": "7",
+    "words.together": "true",
     "words.lists": "7",
     "words.learning_rate": "0.5",
     "words.teachers": "{movie: {item-knn: {}}}",

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import torch
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from unified_ranker.names import token_of
 from unified_ranker.schema.types import Candidate, RankingExample
 from unified_ranker.training.recipe import WordsPart
 from unified_ranker.training.start import minilm_embeddings
+from unified_ranker.training.together import chosen_together
 from unified_ranker.training.vocabulary import Vocabulary, vocabulary_of
 
 
@@ -58,3 +59,21 @@ def test_names_start_as_the_mean_of_their_words() -> None:
     word, name, river = tokenizer.convert_tokens_to_ids(["zorblax", token_of("zorblax river"), "river"])
     assert (word, name) == (len(vectors) - 2, len(vectors) - 1)
     assert torch.allclose(vectors[name], normalize((vectors[word] + vectors[river]) / 2, dim=0), atol=1e-6)
+
+
+def test_names_that_users_chose_start_where_their_choices_put_them_and_the_others_as_their_words() -> None:
+    made = Vocabulary(names=("zorblax river", "zorblax hill", "wombleton moon", "never chosen"))
+    plain = made.vectors(12)
+    one = [["Zorblax River", "Wombleton Moon"], ["zorblax river", "wombleton moon"], ["Zorblax Hill", "other"]]
+    placed = made.vectors(12, {"movie": one})
+    expected = chosen_together(one, made.names, 11)
+    assert torch.equal(placed[:-4], plain[:-4])
+    for place, name in enumerate(made.names[:3], start=-4):
+        assert torch.allclose(placed[place], pad(expected[name], (0, 1)), atol=1e-6)
+        assert not torch.allclose(placed[place], plain[place], atol=0.1)
+    assert torch.equal(placed[-1], plain[-1])
+    # In two tasks a name stands between its two places.
+    two = [["zorblax river", "zorblax hill"], ["wombleton moon", "another"]]
+    both, other = made.vectors(12, {"movie": one, "game": two}), chosen_together(two, made.names, 11)
+    between = normalize(expected["zorblax river"] + other["zorblax river"], dim=0)
+    assert torch.allclose(both[-4], pad(between, (0, 1)), atol=1e-6)

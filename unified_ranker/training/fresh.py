@@ -34,6 +34,7 @@ class FreshLists:
         self._catalogue = Catalogue.of(self._known)
         self._task, self._query = task, examples[0].query
         histories = [history for history in read_histories(data / task) if history.split == "train"]
+        self._histories = [history.items for history in histories]
         # An item that is in no training list has no name here.
         self._choices: list[tuple[History, int]] = [
             (history, place)
@@ -52,6 +53,11 @@ class FreshLists:
         for history, place in self._choices:
             found[self._known[history.items[place]].called] += 1
         return found
+
+    def histories(self) -> list[list[str]]:
+        """Return what each training user chose, by what it is called."""
+        known = self._known
+        return [[known[item].called for item in items if item in known] for items in self._histories]
 
     def draw(self, rng: random.Random) -> RankingExample:
         """Return a choice of a training user after what was chosen before it, among items that the user never chose."""

@@ -49,6 +49,10 @@ class Mixture:
         """Return how often training users chose what, by name, for each task whose lists are drawn anew."""
         return {task: lists.chosen() for task, lists in self._fresh.items()}
 
+    def histories(self) -> dict[str, list[list[str]]]:
+        """Return what each training user chose, by name, for each task whose lists are drawn anew."""
+        return {task: lists.histories() for task, lists in self._fresh.items()}
+
     def task(self) -> str:
         """Draw a task."""
         weights = self._recipe.tasks

@@ -51,6 +51,9 @@ class WordsPart:
         names: Most names of candidates, whole titles above all, that become tokens of their own, see
             :mod:`~unified_ranker.names`; 0 for none.
         least: How often such a word or name has to come.
+        together: Whether names start near those that the same training users chose, see
+            :mod:`~unified_ranker.training.together`; else, and where lists are not drawn anew from histories (``fresh``),
+            they start as the mean of their words.
         lists: How many lists the warm-up draws, as the run does; 0 for no warm-up.
         learning_rate: Of Adam, on unit vectors.
         teachers: Specialist whose estimates the warm-up learns instead of measured grades, by task, with its options,
@@ -62,6 +65,7 @@ class WordsPart:
     further: int = 0
     names: int = 0
     least: int = 3
+    together: bool = False
     lists: int = 0
     learning_rate: float = 0.003
     teachers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -130,7 +130,8 @@ class Trainer:
 
     def _words(self, architecture: Architecture) -> Words:
         """Return what is known of words before the model starts."""
-        vectors = self.vocabulary.vectors(architecture.content)
+        histories = self.mixture.histories() if self.recipe.words.together else {}
+        vectors = self.vocabulary.vectors(architecture.content, histories)
         if not self.recipe.words.lists:
             return Words(vectors=vectors)
         # Bags hold what stands in a list, whatever is asked about it; a grade shows one candidate and has none.

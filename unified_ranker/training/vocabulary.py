@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch.nn.functional import normalize
 
 from unified_ranker.names import plain, token_of
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.training.recipe import WordsPart
 from unified_ranker.training.start import minilm_embeddings, with_further
+from unified_ranker.training.together import chosen_together
 from unified_ranker.training.tokenizer import frequent_names, frequent_words, make_tokenizer
 
 
@@ -27,14 +30,30 @@ class Vocabulary:
         """Return the tokenizer, with so many labels."""
         return make_tokenizer(labels, words=[*self.words, *map(token_of, self.names)])
 
-    def vectors(self, size: int) -> torch.Tensor:
+    def vectors(
+        self, size: int, histories: Mapping[str, Sequence[Sequence[str]]] = MappingProxyType({})
+    ) -> torch.Tensor:
         """Return a vector of each word and name to start from, (tokens, ``size``); see :class:`.start.Words`.
 
         MiniLM's own words have MiniLM's; a further one starts as the mean of the pieces that it would break into, and a
-        name as the mean of its words.
+        name as the mean of its words, or where :func:`~unified_ranker.training.together.chosen_together` puts it.
+
+        Args:
+            size: Dimensions, of which the last is ballast.
+            histories: What each user of each task chose, by what it is called; empty for names from their words alone.
         """
         vectors = with_further(minilm_embeddings(size), self.words, make_tokenizer(1))
-        return with_further(vectors, self.names, make_tokenizer(1, words=self.words))
+        vectors = with_further(vectors, self.names, make_tokenizer(1, words=self.words))
+        placed: dict[str, torch.Tensor] = {}
+        for chosen in histories.values():
+            for name, vector in chosen_together(chosen, self.names, size - 1).items():
+                # A film and a game may have one name.
+                placed[name] = placed.get(name, 0) + vector
+        first = len(vectors) - len(self.names)
+        for place, name in enumerate(self.names, start=first):
+            if name in placed:
+                vectors[place, : size - 1] = normalize(placed[name], dim=0)
+        return vectors
 
 
 def vocabulary_of(

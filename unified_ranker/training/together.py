@@ -1,0 +1,68 @@
+"""Where names start: near those that the same users chose.
+
+What a name means to those who choose it is what they choose besides; its words say little of that, and a small model
+takes a hundred thousand lists to find it out. Pairs of names that training users chose together say it at once: their
+positive pointwise mutual information, factorised, is what a skip-gram model of the histories would learn (Levy and
+Goldberg, "Neural word embedding as implicit matrix factorization", 2014; of items Barkan and Koenigstein, "Item2Vec",
+arXiv 1603.04259).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy
+import torch
+from torch import nn
+
+from unified_ranker.names import plain
+
+# How much of the singular values a vector has. Half of it, two vectors compare as the factors do; a little more did best
+# on validation lists (docs/training.md).
+POWER = 0.75
+
+
+def chosen_together(
+    histories: Sequence[Sequence[str]], names: Collection[str], size: int
+) -> Mapping[str, torch.Tensor]:
+    """Return a unit vector of ``size`` dimensions for each name whose pairs say something.
+
+    Args:
+        histories: What each user chose, by what it is called.
+        names: The names to place, as :func:`~unified_ranker.names.plain` has them.
+        size: Dimensions; where there are fewer names than that, the last are 0.
+
+    Example:
+        >>> histories = [["Heat", "Ronin"], ["Heat", "Ronin"], ["Babe", "Antz"]]
+        >>> found = chosen_together(histories, ["heat", "ronin", "babe", "antz"], 3)
+        >>> bool(found["heat"] @ found["ronin"] > found["heat"] @ found["babe"])
+        True
+    """
+    from scipy.sparse import csr_matrix, diags
+    from sklearn.utils.extmath import randomized_svd
+
+    wanted = set(names)
+    users = [{plain(name) for name in history} & wanted for history in histories]
+    present = sorted(set().union(*users))
+    places = {name: place for place, name in enumerate(present)}
+    if not present:
+        return {}
+    rows = [row for row, user in enumerate(users) for _ in user]
+    columns = [places[name] for user in users for name in sorted(user)]
+    chose = csr_matrix((numpy.ones(len(rows)), (rows, columns)), shape=(len(users), len(present)))
+    # Who chose much says less with each pair.
+    weight = diags([1 / max(1, len(user)) for user in users])
+    pairs = (chose.T @ weight @ chose).tocoo()
+    often = numpy.asarray(pairs.sum(axis=1)).ravel()
+    told = numpy.log(pairs.data * often.sum() / (often[pairs.row] * often[pairs.col]))
+    kept = told > 0
+    information = csr_matrix((told[kept], (pairs.row[kept], pairs.col[kept])), shape=pairs.shape)
+    left, values, _ = randomized_svd(information, min(size, len(present)), random_state=0)
+    factor = torch.tensor(left * values**POWER, dtype=torch.float32)
+    # Turned at random, so that no axis, of which each head of the model compares some, says more than another.
+    generator = torch.Generator().manual_seed(0)
+    turn = torch.linalg.qr(torch.randn(size, size, generator=generator))[0]
+    vectors = nn.functional.normalize(nn.functional.pad(factor, (0, size - factor.shape[1])) @ turn, dim=1)
+    # A name of which no pair says anything is nowhere.
+    somewhere = factor.norm(dim=1) > 1e-6
+    return {name: vectors[place] for name, place in places.items() if somewhere[place]}
