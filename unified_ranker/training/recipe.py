@@ -52,8 +52,8 @@ class WordsPart:
             :mod:`~unified_ranker.names`; 0 for none.
         least: How often such a word or name has to come.
         together: Whether names start near those that the same training users chose, see
-            :mod:`~unified_ranker.training.together`; else, and where lists are not drawn anew from histories (``fresh``),
-            they start as the mean of their words.
+            :mod:`~unified_ranker.training.together`; else, and where no lists are drawn anew from histories
+            (``fresh``), they start as the mean of their words.
         lists: How many lists the warm-up draws, as the run does; 0 for no warm-up.
         learning_rate: Of Adam, on unit vectors.
         teachers: Specialist whose estimates the warm-up learns instead of measured grades, by task, with its options,

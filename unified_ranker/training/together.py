@@ -17,8 +17,8 @@ from torch import nn
 
 from unified_ranker.names import plain
 
-# How much of the singular values a vector has. Half of it, two vectors compare as the factors do; a little more did best
-# on validation lists (docs/training.md).
+# Power of the singular values in a vector. At .5 two vectors compare as the factors do; a little more did best on
+# validation lists (docs/training.md).
 POWER = 0.75
 
 
