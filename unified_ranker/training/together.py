@@ -30,7 +30,7 @@ def chosen_together(
     Args:
         histories: What each user chose, by what it is called.
         names: The names to place, as :func:`~unified_ranker.names.plain` has them.
-        size: Dimensions; where there are fewer names than that, the last are 0.
+        size: Dimensions.
 
     Example:
         >>> histories = [["Heat", "Ronin"], ["Heat", "Ronin"], ["Babe", "Antz"]]
