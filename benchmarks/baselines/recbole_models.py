@@ -275,8 +275,8 @@ def write_atomic(task: BuiltTask, folder: Path, *, sequential: bool, longest: in
             if history.user in stopping:
                 _write(valid, history, items[:-1][-longest:], items[-1], sequential)
                 items = items[:-1]
-            places = range(len(items))
-            for place in places[::-1][::longest][::-1] if sequential else places:
+            step = longest if sequential else 1
+            for place in range((len(items) - 1) % step, len(items), step):
                 _write(train, history, items[max(0, place - longest) : place], items[place], sequential)
 
 
