@@ -3,14 +3,15 @@
 Nothing of unified-ranker can be imported here: RecBole 1.2.1 needs packages that the rest cannot live with. It is
 started as ``python recbole_worker.py JOB.json``; the job names the folder of the atomic files and the folder of the
 lists to score. Every training run that is done is a line of ``trials.jsonl`` beside the former, and its figure on the
-validation lists a line of ``measured.jsonl`` beside the latter: a killed job goes on from there, and a job with other
-lists trains nothing again.
+validation lists a line of ``measured.jsonl`` beside the latter: a killed job goes on from there, within a run from its
+last epoch, and a job with other lists trains nothing again.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -185,8 +186,12 @@ def train(
     model = _made(config, train_data)
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     name = "-".join([job["model"], *(f"{key}={value}" for key, value in sorted(options.items())), str(seed)])
-    trainer.saved_model_file = str(folder / "checkpoints" / f"{name}.pth")
-    trainer.fit(train_data, valid_data, saved=True, show_progress=False)
+    best = str(folder / "checkpoints" / f"{name}.pth")
+    epochs = Epochs(trainer, train_data, folder / "checkpoints" / f"{name}.part")
+    finished = epochs.go_on()
+    trainer.saved_model_file = best
+    if not finished:
+        trainer.fit(train_data, valid_data, saved=True, show_progress=False, callback_fn=epochs.keep)
     _restore(model, trainer.saved_model_file)
     losses = getattr(trainer, "train_loss_dict", {})
     record = {
@@ -195,7 +200,66 @@ def train(
         "seconds": time.time() - started,
         "checkpoint": trainer.saved_model_file,
     }
+    epochs.forget()
     return record, (model, dataset)
+
+
+class Epochs:
+    """A training run after its last epoch, from which a killed job goes on as if it had not been killed.
+
+    RecBole's own checkpoint is of the best epoch, and knows neither the order of the rows nor the negatives to come.
+    """
+
+    def __init__(self, trainer: Any, train_data: Any, path: Path) -> None:
+        self._trainer, self._rows, self._path = trainer, train_data, path
+        self._started = time.time()
+
+    def keep(self, epoch: int, figure: float) -> None:
+        """Keep an epoch, and say what came of it; RecBole calls this after each."""
+        import numpy
+        import torch
+
+        state = {
+            # What RecBole's resume_checkpoint reads.
+            "config": self._trainer.config,
+            "epoch": epoch,
+            "cur_step": self._trainer.cur_step,
+            "best_valid_score": self._trainer.best_valid_score,
+            "state_dict": self._trainer.model.state_dict(),
+            "other_parameter": self._trainer.model.other_parameter(),
+            "optimizer": self._trainer.optimizer.state_dict(),
+            "losses": self._trainer.train_loss_dict,
+            "random": (random.getstate(), numpy.random.get_state(), torch.get_rng_state()),
+            "rows": self._rows.generator.get_state(),
+        }
+        part = self._path.with_suffix(".writing")
+        torch.save(state, part)
+        part.replace(self._path)
+        taken = time.time() - self._started
+        sys.stdout.write(f"epoch {epoch}: {self._trainer.valid_metric} {figure:.4f}, {taken:.0f} s in all\n")
+        sys.stdout.flush()
+
+    def go_on(self) -> bool:
+        """Put a run that was kept back where it was, and tell whether it had come to its end; at first do nothing."""
+        import numpy
+        import torch
+
+        if not self._path.is_file():
+            return False
+        self._trainer.resume_checkpoint(self._path)
+        state = torch.load(self._path, map_location="cpu", weights_only=False)
+        self._trainer.train_loss_dict.update(state["losses"])
+        python, arrays, tensors = state["random"]
+        random.setstate(python)
+        numpy.random.set_state(arrays)
+        torch.set_rng_state(tensors)
+        self._rows.generator.set_state(state["rows"])
+        stopped: bool = self._trainer.cur_step > self._trainer.stopping_step
+        return stopped or self._trainer.start_epoch >= self._trainer.epochs
+
+    def forget(self) -> None:
+        """Keep nothing of a run that is done."""
+        self._path.unlink(missing_ok=True)
 
 
 def restored(job: Mapping[str, Any], folder: Path, record: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -757,7 +757,7 @@ def test_training_keeps_the_best_model_and_says_whether_it_stopped_by_itself(
             self.saved_model_file = "elsewhere"
             self.train_loss_dict: dict[int, float] = {}
 
-        def fit(self, train: Any, valid: Any, *, saved: bool, show_progress: bool) -> None:
+        def fit(self, train: Any, valid: Any, *, saved: bool, show_progress: bool, callback_fn: Any) -> None:
             assert (train, valid, saved) == ("train data", "valid data", True)
             self.train_loss_dict.update(dict.fromkeys(range(losses), 1.0))
 
@@ -811,3 +811,52 @@ def test_recbole_itself_trains_chooses_and_scores(tmp_path: Path, baseline: type
     assert len(made.settings(scorer)["trials"]) == 2
     assert 0 < made.settings(scorer)["validation_rr"] <= 1
     assert baseline is not RecBoleItemKNN or all(first)
+
+
+#: Is called as a Python is, and dies after the third epoch of all.
+DIES = """
+import os, sys
+script, job = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(script))
+import recbole_worker
+keep, left = recbole_worker.Epochs.keep, [3]
+def kept(self, epoch, figure):
+    keep(self, epoch, figure)
+    left[0] -= 1
+    if not left[0]:
+        os._exit(9)
+recbole_worker.Epochs.keep = kept
+recbole_worker.main(job)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get(PYTHON_VARIABLE), reason=f"{PYTHON_VARIABLE} names no Python with RecBole")
+@pytest.mark.parametrize("baseline", [RecBoleBPR, RecBoleSASRec])
+def test_a_killed_training_goes_on_from_its_last_epoch_to_the_same_end(tmp_path: Path, baseline: type[RecBole]) -> None:
+    lists, histories = crowd()
+    task = write(tmp_path / "data", histories=histories, lists=lists)
+    (tmp_path / "dies.py").write_text(DIES, encoding="utf-8")
+    dies = tmp_path / "python"
+    dies.write_text(
+        f'#!/bin/sh\nexec "{os.environ[PYTHON_VARIABLE]}" "{tmp_path / "dies.py"}" "$@"\n', encoding="utf-8"
+    )
+    dies.chmod(0o755)
+    found = []
+    for name, pythons in (("whole", [""]), ("killed", [str(dies), str(dies), ""])):
+        for python in pythons:
+            made = baseline(python=python, epochs=8, seeds=1, batch=16, grid=[{"learning_rate": 0.01}])
+            if python:
+                with pytest.raises(BackendError, match="exit code 9"):
+                    made.prepare(task, seed=0, scratch=tmp_path / name)
+            else:
+                found.append(made.prepare(task, seed=0, scratch=tmp_path / name))
+        (log,) = (tmp_path / name).glob("recbole/*/asked-*/worker.log")
+        told = [line.split(":")[0] for line in log.read_text().splitlines() if line.startswith("epoch ")]
+        assert told == [f"epoch {number}" for number in range(8)]
+        assert not [*(tmp_path / name).glob("recbole/*/lists/checkpoints/*.part")]
+    whole, killed = found
+    assert [by_id(killed, example) for example in task.lists("test")] == [
+        by_id(whole, example) for example in task.lists("test")
+    ]
+    assert {**killed.chosen, "seconds_per_list": 0} == {**whole.chosen, "seconds_per_list": 0}
