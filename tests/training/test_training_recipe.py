@@ -50,6 +50,7 @@ CHANGES = {
     "words.least": "7",
     "words.together": "true",
     "words.lists": "7",
+    "words.runs": "7",
     "words.learning_rate": "0.5",
     "words.teachers": "{movie: {item-knn: {}}}",
     "words.temperature": "0.5",

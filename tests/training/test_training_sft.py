@@ -278,6 +278,19 @@ def test_words_are_warmed_up_before_the_run(data: Path, tmp_path: Path) -> None:
     )
 
 
+def test_warm_ups_go_on_from_one_start_with_other_lists_and_are_told_in_a_row(data: Path, tmp_path: Path) -> None:
+    model = {**tiny_record()["model"], "embeddings": "minilm"}
+    found = {}
+    for runs in (1, 2):
+        words = {"lists": 128, "runs": runs, "learning_rate": 0.003}
+        trainer = Trainer(
+            parse_recipe(tiny_record(model=model, words=words)), data=data, out=tmp_path / str(runs), device="cpu"
+        )
+        found[runs] = trainer.model.model.embed_tokens.weight.detach()
+        assert [record["words_step"] for record in records(tmp_path / str(runs), "words")] == [*range(1, runs + 1)]
+    assert not torch.equal(found[1], found[2])
+
+
 def test_names_that_come_often_become_words_of_the_model(data: Path, tmp_path: Path) -> None:
     lists = [
         replace(entry, candidates=tuple(replace(c, text=f"{c.text} Zorblax{int(n < 3)}") for c in entry.candidates))

@@ -392,14 +392,14 @@ def test_words_that_are_broken_into_pieces_and_come_often_become_tokens(tokenize
     assert min(labels) > max(made.convert_tokens_to_ids(found))
 
 
-def test_names_are_whole_texts_that_come_often_in_their_own_task(tokenizer: Any) -> None:
+def test_names_are_whole_texts_that_come_often_in_their_own_task() -> None:
     small = {"Grand  Vaxil ": 3, "grand vaxil": 1, "river": 50, "quibblorp": 2, "Rare Thing": 1}
     large = {f"Thing Number {number}": 30 for number in range(10)} | {"grand vaxil": 2}
-    # "river" is a token already; 4 of 57 are less than 30 of 302.
-    found = frequent_names([small, large], tokenizer, most=20, least=2)
-    assert found == [*sorted(f"thing number {number}" for number in range(10)), "grand vaxil", "quibblorp"]
-    assert frequent_names([small, large], tokenizer, most=11, least=2) == found[:11]
-    assert frequent_names([small], tokenizer, most=20, least=1) == ["grand vaxil", "quibblorp", "rare thing"]
+    # 4 of 57 are less than 30 of 302.
+    found = frequent_names([small, large], most=20, least=2)
+    assert found == ["river", *sorted(f"thing number {number}" for number in range(10)), "grand vaxil", "quibblorp"]
+    assert frequent_names([small, large], most=11, least=2) == found[:11]
+    assert frequent_names([small], most=20, least=1) == ["river", "grand vaxil", "quibblorp", "rare thing"]
 
 
 def test_further_words_start_as_the_mean_of_their_pieces(tokenizer: Any) -> None:

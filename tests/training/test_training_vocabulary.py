@@ -33,7 +33,7 @@ CHOSEN = {"movie": {"Zorblax River": 5, "Zorblax Hill": 2, "The Snorkuble": 2}}
 def test_names_are_of_candidates_and_words_of_what_is_no_name() -> None:
     found = vocabulary_of(LISTS, CHOSEN, WordsPart(further=20, names=20, least=2))
     # Passages have no names; a query counts once, however often it is asked.
-    assert set(found.names) == {"zorblax river", "zorblax hill", "the snorkuble", "vaxil-7b"}
+    assert set(found.names) == {"zorblax river", "zorblax hill", "the snorkuble", "vaxil-7b", "gem"}
     assert found.names.index("zorblax river") < found.names.index("zorblax hill")
     assert set(found.words) == {"quibblorp", "wombleton"}
 

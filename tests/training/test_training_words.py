@@ -12,7 +12,7 @@ from torch import nn
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import Bags, readout_target
 from unified_ranker.training.start import MANY, SHARED, Words
-from unified_ranker.training.words import _in_common, _scores, divergence, missed, warm_up
+from unified_ranker.training.words import _in_common, _scores, divergence, mean_of, missed, warm_up
 
 SIZES = Architecture(hidden_size=192, heads=3, layers=5, intermediate_size=32, labels=10)
 WORDS = 300
@@ -87,6 +87,21 @@ def test_the_same_draws_warm_up_alike_and_others_do_not() -> None:
     made = [learned(start(), lists, passes=2, seed=seed).vectors for seed in (0, 0, 1)]
     assert torch.equal(made[0], made[1])
     assert not torch.equal(made[0], made[2])
+
+
+def test_the_mean_of_two_runs_lies_between_them() -> None:
+    first, second = (learned(start(), synonyms(256), passes=4, seed=seed) for seed in (0, 1))
+    mean = mean_of([first, second])
+    assert torch.allclose(mean.vectors.norm(dim=1), torch.ones(WORDS), atol=1e-5)
+    between = nn.functional.cosine_similarity(first.vectors, second.vectors)
+    for run in (first, second):
+        assert bool((nn.functional.cosine_similarity(mean.vectors, run.vectors) >= between - 1e-6).all())
+        assert run.turn is not None and mean.turn is not None
+    assert torch.allclose(mean.turn, (first.turn + second.turn) / 2)  # type: ignore[operator]
+    assert mean.shared == pytest.approx((first.shared + second.shared) / 2)
+    alone = mean_of([first])
+    assert torch.allclose(alone.vectors, first.vectors, atol=1e-6)
+    assert mean_of([start(), start()]).turn is None
 
 
 def test_progress_is_told_at_the_end_and_the_share_rises() -> None:

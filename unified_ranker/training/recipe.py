@@ -55,6 +55,8 @@ class WordsPart:
             :mod:`~unified_ranker.training.together`; else, and where no lists are drawn anew from histories
             (``fresh``), they start as the mean of their words.
         lists: How many lists the warm-up draws, as the run does; 0 for no warm-up.
+        runs: How many warm-ups there are, each from the same start and of so many lists; the words are their mean
+            (Wortsman et al., "Model soups", arXiv 2203.05482). One that is longer learns its lists by heart instead.
         learning_rate: Of Adam, on unit vectors.
         teachers: Specialist whose estimates the warm-up learns instead of measured grades, by task, with its options,
             such as ``{"router-cost": {"logistic-router": {}}}``; not for recommendation, see
@@ -67,6 +69,7 @@ class WordsPart:
     least: int = 3
     together: bool = False
     lists: int = 0
+    runs: int = 1
     learning_rate: float = 0.003
     teachers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     temperature: float = 0.1
@@ -250,6 +253,7 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
         ("words.names", recipe.words.names, 0),
         ("words.least", recipe.words.least, 1),
         ("words.lists", recipe.words.lists, 0),
+        ("words.runs", recipe.words.runs, 1),
         ("top_grade", recipe.top_grade, 1),
     ):
         if value < least:

@@ -96,22 +96,20 @@ def frequent_words(texts: Mapping[str, int], tokenizer: Any, *, most: int, least
     return sorted(often, key=lambda word: (-found[word], word))[:most]
 
 
-def frequent_names(texts: Iterable[Mapping[str, int]], tokenizer: Any, *, most: int, least: int) -> list[str]:
-    """Return what candidates are called, where a tokenizer breaks it into pieces and it comes often enough.
+def frequent_names(texts: Iterable[Mapping[str, int]], *, most: int, least: int) -> list[str]:
+    """Return what candidates are called, if it comes often enough.
 
     The most frequent come first, each counted as a share of its own task: one with many choices does not take all
-    places.
+    places. A name that is a single word, too, is none the less an entity of its own, which the word is not.
 
     Args:
         texts: For each task, what its candidates are called, and how often each comes.
-        tokenizer: From :func:`make_tokenizer`.
         most: How many to return at most.
         least: How often a text has to come.
 
     Returns:
         The names as :func:`~unified_ranker.names.plain` has them.
     """
-    base = tokenizer.backend_tokenizer
     share: dict[str, float] = {}
     for task in texts:
         found: Counter[str] = Counter()
@@ -119,6 +117,6 @@ def frequent_names(texts: Iterable[Mapping[str, int]], tokenizer: Any, *, most: 
             found[plain(text)] += count
         total = found.total()
         for name, count in found.items():
-            if count >= least and len(base.encode(name, add_special_tokens=False).ids) > 1:
+            if count >= least:
                 share[name] = max(share.get(name, 0.0), count / total)
     return sorted(share, key=lambda name: (-share[name], name))[:most]

@@ -71,13 +71,12 @@ def vocabulary_of(
     """
     if not part.further and not part.names:
         return Vocabulary()
-    base = make_tokenizer(1)
     called = {
         task: chosen.get(task) or Counter(c.called for example in examples for c in example.candidates)
         for task, examples in lists.items()
         if examples[0].domain != "passage"
     }
-    names = frequent_names(called.values(), base, most=part.names, least=part.least) if part.names else []
+    names = frequent_names(called.values(), most=part.names, least=part.least) if part.names else []
     taken = set(names)
     found: Counter[str] = Counter()
     for task, examples in lists.items():
@@ -85,7 +84,7 @@ def vocabulary_of(
             found.update({text: n for text, n in chosen[task].items() if plain(text) not in taken})
         else:
             found.update(_shown(examples))
-    words = frequent_words(found, base, most=part.further, least=part.least) if part.further else []
+    words = frequent_words(found, make_tokenizer(1), most=part.further, least=part.least) if part.further else []
     return Vocabulary(tuple(words), tuple(names))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from unified_ranker.training.mixture import Mixture
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Words
 from unified_ranker.training.teachers import TaughtScores, taught_scores
-from unified_ranker.training.words import warm_up
+from unified_ranker.training.words import mean_of, warm_up
 
 
 def warmed_words(
@@ -40,7 +41,8 @@ def warmed_words(
         architecture: Sizes of the model.
         data: Folder of built tasks, for teachers.
         scratch: Folder for what teachers keep.
-        on_log: Called with the loss and the share of lists whose best candidate came first.
+        on_log: Called with the loss and the share of lists whose best candidate came first; steps are counted on from
+            run to run.
 
     Raises:
         RecipeError: a teacher cannot teach its task.
@@ -54,14 +56,26 @@ def warmed_words(
         if task in mixture.built
     }
     texts = (text for examples in mixture.built.values() for e in examples for text in maker.make(e).candidates)
-    return warm_up(
-        Words(vectors=vectors, rarity=rarities(texts, len(vectors))),
-        lambda: _drawn(mixture, maker, taught, part.temperature),
-        architecture,
-        lists=part.lists,
-        learning_rate=part.learning_rate,
-        on_log=on_log,
-    )
+    start = Words(vectors=vectors, rarity=rarities(texts, len(vectors)))
+    told = 0
+
+    def tell(record: dict[str, float], before: int) -> None:
+        nonlocal told
+        told = before + int(record["words_step"])
+        on_log({**record, "words_step": told})
+
+    runs = list[Words]()
+    for _ in range(part.runs):
+        found = warm_up(
+            start,
+            lambda: _drawn(mixture, maker, taught, part.temperature),
+            architecture,
+            lists=part.lists,
+            learning_rate=part.learning_rate,
+            on_log=partial(tell, before=told),
+        )
+        runs.append(found)
+    return mean_of(runs)
 
 
 def _drawn(mixture: Mixture, maker: BagMaker, taught: Mapping[str, TaughtScores], temperature: float) -> Bags:

@@ -78,6 +78,20 @@ def warm_up(
     return Words(vectors=table.detach(), rarity=words.rarity, turn=turn.detach(), shared=float(shared.detach()))
 
 
+def mean_of(runs: Sequence[Words]) -> Words:
+    """Return the mean of words that were learned from one start, as unit vectors.
+
+    What each run has learned by heart of its own lists is in none of the others.
+    """
+    turns = [run.turn for run in runs if run.turn is not None]
+    return Words(
+        vectors=nn.functional.normalize(torch.stack([run.vectors for run in runs]).mean(0), dim=1),
+        rarity=runs[0].rarity,
+        turn=torch.stack(turns).mean(0) if turns else None,
+        shared=sum(run.shared for run in runs) / len(runs),
+    )
+
+
 def missed(score: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return how surprising it is that the candidate drawn by its score is one of the best, in nats, (lists,).
 
