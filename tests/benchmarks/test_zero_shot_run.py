@@ -106,7 +106,9 @@ def recipes(tmp_path: Path) -> dict[str, Any]:
     """Return a recipe of either kind, as arguments."""
     mine = tmp_path / "mine.yaml"
     mine.write_text(
-        yaml.safe_dump({"name": "mine", "tasks": WEIGHTS, "tokens": 9000, "words": {"lists": 2}, "seed": 3}),
+        yaml.safe_dump(
+            {"name": "mine", "tasks": WEIGHTS, "tokens": 9000, "words": {"lists": 2, "together": True}, "seed": 3}
+        ),
         encoding="utf-8",
     )
     my_rl = tmp_path / "my-rl.yaml"
@@ -152,6 +154,7 @@ def test_every_regime_has_the_same_recipe_and_overrides_but_for_its_tasks(
     assert all(replace(recipe, tasks={}) == replace(trained[0], tasks={}) for recipe in trained)
     # The starting weights: all that is learned is left out.
     assert (untrained.tokens, untrained.words.lists, untrained.words.further) == (1, 0, 0)
+    assert not untrained.words.together
     learned = {"tokens": 500, "words": trained[0].words, "optimizer": trained[0].optimizer}
     assert replace(untrained, **learned) == replace(trained[0], tasks=untrained.tasks)
 
