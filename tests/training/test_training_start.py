@@ -224,6 +224,36 @@ def test_a_word_of_the_list_notes_its_rarity_if_the_query_has_it(
     assert float(noted[others].abs().max()) < 0.5
 
 
+@pytest.mark.parametrize("kind", ["like a word of the query", "all alike"])
+def test_a_word_is_not_taken_for_one_that_it_is_like(
+    kind: str, model: Any, tools: TokenizerTools, words: list[str]
+) -> None:
+    unit, ids = torch.nn.functional.normalize, tools.tokenizer.convert_tokens_to_ids
+    same, other = list[float](), list[float]()
+    for number in range(6):
+        example = random_list(random.Random(number), words, size=4, overlap=True)
+        asked, strange = example.query.split(), example.candidates[1].text.split()
+        torch.manual_seed(number)
+        vectors = some_words(model, shared=0.5).vectors.clone()
+        if kind == "all alike":
+            common = unit(torch.randn(SMALL.content - 1), dim=0)
+            vectors[:, :-1] = math.sqrt(0.6) * common + math.sqrt(0.4) * unit(vectors[:, :-1], dim=1)
+        else:
+            vectors[ids(strange)] = 0.65 * vectors[ids(asked)] + math.sqrt(1 - 0.65**2) * vectors[ids(strange)]
+        known = Words(unit(vectors, dim=1), shared=0.5)
+        made = make_model(SMALL, tools.tokenizer, seed=number, words=known).eval()
+        sequence = encoded(example, tools)
+        tokens = sequence.tokens[: sequence.prompt_length]
+        listed = range(tokens.index(ids(LIST)) + 1, len(tokens))
+        noted = hidden_states(made, tokens)[2][:, SMALL.matched] / (MATCHED * UNKNOWN)
+        same += [float(noted[place]) for place in listed if tokens[place] in ids(asked)]
+        other += [float(noted[place]) for place in listed if tokens[place] in ids(strange)]
+    assert len(same) >= 24 and len(other) >= 48
+    assert sum(same) / len(same) > 0.8
+    # 32 dimensions compare here; before, it was .78.
+    assert sum(other) / len(other) < 0.3
+
+
 @pytest.mark.parametrize("lengths", [(8, 8, 8), (5, 40, 6, 12)], ids=str)
 def test_a_label_adds_up_what_its_own_words_note(
     model: Any, tools: TokenizerTools, words: list[str], lengths: tuple[int, ...]

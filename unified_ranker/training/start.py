@@ -57,8 +57,9 @@ DIRECTED = 40.0
 DIRECTION = 8.0
 # A word that stands in the list; for each nat, a word's rarity, and what is noted of it if the query has it, too.
 LISTED, RARITY, MATCHED = 4.0, 0.25, 0.25
-# Pull of a word towards the same word of the query, and how alike another has to be to be taken for the same.
-ALIKE, ENOUGH = 80.0, 0.6
+# Pull of a word towards the same word of the query, how alike another has to be to be taken for the same, and how far
+# what all words have in common is left out of that.
+ALIKE, ENOUGH, APART = 80.0, 0.75, 0.25
 # Pull of a label towards the words that it adds up, and how many it would have to find for their sum to count half.
 ADDED, MANY = 8.0, 200
 # Relevance of a shared word, for each nat, and rarity of a word of which nothing is known.
@@ -181,7 +182,7 @@ def make_model(architecture: Architecture, tokenizer: Any, *, seed: int, words: 
         _lay_out_query(first, architecture, words.turn if words is not None else None)
         _lay_out_own_segments(second, architecture)
         _lay_out_direction(second, architecture)
-        _lay_out_matching(second, architecture)
+        _lay_out_matching(second, architecture, model.model.embed_tokens.weight)
         _lay_out_gathering(third, architecture)
         _lay_out_sharing(third, architecture, SHARED if words is None else words.shared)
         _lay_out_comparing(comparing, architecture)
@@ -292,18 +293,25 @@ def _lay_out_direction(attention: Any, architecture: Architecture) -> None:
     head.carry(place, place, weight=DIRECTION / size)
 
 
-def _lay_out_matching(attention: Any, architecture: Architecture) -> None:
-    """A word of the list looks for the same word in the query, and notes its rarity."""
+def _lay_out_matching(attention: Any, architecture: Architecture, table: torch.Tensor) -> None:
+    """A word of the list looks for the same word in the query, and notes its rarity.
+
+    Words that mean much the same are learned to be alike, but no two are alike in everything: the directions in which
+    words vary most count for less here.
+    """
     norms = {"word": _WORD, "asked": math.hypot(NORM, RARITY * UNKNOWN)}
     head = Head(attention, architecture, 2, norms)
     rows = [head.at(place) for place in architecture.slow]
     # Not the ballast: words that say nothing are not alike for it.
     meaning = architecture.content - 1
-    seen = torch.linalg.qr(torch.randn(meaning, len(rows)))[0].T
-    # Of a vector's square, so much remains on average.
-    size = NORM**2 * head.seen["word"] * head.seen["asked"] * len(rows) / meaning
+    words = table[:, :meaning]
+    variances, directions = torch.linalg.eigh(words.T @ words / len(words))
+    apart = directions * variances.clamp(min=1e-3 * variances.max()) ** -APART
+    seen = torch.linalg.qr(torch.randn(meaning, len(rows)))[0].T @ apart.T
+    # Of a word's square, so much remains on average.
+    size = (words @ seen.T).square().sum(1).mean() * head.seen["word"] * head.seen["asked"]
     for projection in (head.query, head.key):
-        projection.weight[rows, :meaning] = seen * math.sqrt(ALIKE * head.scale / size)
+        projection.weight[rows, :meaning] = seen * (ALIKE * head.scale / size).sqrt()
     head.idle(architecture.gates[0], pull=ENOUGH * ALIKE, unless={})
     head.query.bias[head.at(architecture.exclusion)] = head.scale
     head.key.weight[head.at(architecture.exclusion), architecture.listed] = -2 * ALIKE / (LISTED * head.seen["word"])
