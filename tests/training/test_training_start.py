@@ -250,7 +250,7 @@ def test_a_word_is_not_taken_for_one_that_it_is_like(
         other += [float(noted[place]) for place in listed if tokens[place] in ids(strange)]
     assert len(same) >= 24 and len(other) >= 48
     assert sum(same) / len(same) > 0.8
-    # 32 dimensions compare here; before, it was .78.
+    # Only 32 dimensions compare here.
     assert sum(other) / len(other) < 0.3
 
 
