@@ -186,10 +186,9 @@ def train(
     model = _made(config, train_data)
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     name = "-".join([job["model"], *(f"{key}={value}" for key, value in sorted(options.items())), str(seed)])
-    best = str(folder / "checkpoints" / f"{name}.pth")
     epochs = Epochs(trainer, train_data, folder / "checkpoints" / f"{name}.part")
     finished = epochs.go_on()
-    trainer.saved_model_file = best
+    trainer.saved_model_file = str(folder / "checkpoints" / f"{name}.pth")
     if not finished:
         trainer.fit(train_data, valid_data, saved=True, show_progress=False, callback_fn=epochs.keep)
     _restore(model, trainer.saved_model_file)

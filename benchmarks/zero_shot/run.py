@@ -120,8 +120,11 @@ def _trained(
         weights = task_weights(regime, load_recipe(sft_recipe, sft).tasks)
         # One step at a rate that is next to nothing leaves the weights where they were. Where names start is learned.
         nothing = [
-            *("words.lists=0", "words.further=0", "words.together=false"),
-            *("tokens=1", "optimizer.learning_rate=0.000000000001"),
+            "words.lists=0",
+            "words.further=0",
+            "words.together=false",
+            "tokens=1",
+            "optimizer.learning_rate=0.000000000001",
         ]
         budget = [] if regime.trained else nothing
         say(f"{regime.name}: supervised training on {', '.join(regime.tasks) if regime.trained else 'nothing'}")

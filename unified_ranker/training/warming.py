@@ -17,7 +17,7 @@ from unified_ranker.training.mixture import Mixture
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Words
 from unified_ranker.training.teachers import TaughtScores, taught_scores
-from unified_ranker.training.words import mean_of, warm_up
+from unified_ranker.training.words import batches, mean_of, warm_up
 
 
 def warmed_words(
@@ -57,25 +57,23 @@ def warmed_words(
     }
     texts = (text for examples in mixture.built.values() for e in examples for text in maker.make(e).candidates)
     start = Words(vectors=vectors, rarity=rarities(texts, len(vectors)))
-    told = 0
 
-    def tell(record: dict[str, float], before: int) -> None:
-        nonlocal told
-        told = before + int(record["words_step"])
-        on_log({**record, "words_step": told})
+    def tell(run: int, record: dict[str, float]) -> None:
+        on_log({**record, "words_step": run * batches(part.lists) + record["words_step"]})
 
-    runs = list[Words]()
-    for _ in range(part.runs):
-        found = warm_up(
-            start,
-            lambda: _drawn(mixture, maker, taught, part.temperature),
-            architecture,
-            lists=part.lists,
-            learning_rate=part.learning_rate,
-            on_log=partial(tell, before=told),
-        )
-        runs.append(found)
-    return mean_of(runs)
+    return mean_of(
+        [
+            warm_up(
+                start,
+                lambda: _drawn(mixture, maker, taught, part.temperature),
+                architecture,
+                lists=part.lists,
+                learning_rate=part.learning_rate,
+                on_log=partial(tell, run),
+            )
+            for run in range(part.runs)
+        ]
+    )
 
 
 def _drawn(mixture: Mixture, maker: BagMaker, taught: Mapping[str, TaughtScores], temperature: float) -> Bags:

@@ -17,6 +17,14 @@ from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import Bags
 from unified_ranker.training.start import MANY, NORM, UNKNOWN, Words, noted_relevance
 
+# Lists of a batch.
+BATCH = 128
+
+
+def batches(lists: int, batch: int = BATCH) -> int:
+    """Return how many steps a warm-up of so many lists has."""
+    return max(1, lists // batch)
+
 
 def warm_up(
     words: Words,
@@ -25,7 +33,7 @@ def warm_up(
     *,
     lists: int,
     learning_rate: float,
-    batch: int = 128,
+    batch: int = BATCH,
     on_log: Callable[[dict[str, float]], None] | None = None,
 ) -> Words:
     """Learn word embeddings, and what turns the query.
@@ -52,7 +60,7 @@ def warm_up(
     optimizer = torch.optim.Adam(
         [{"params": [tensor], "factor": factor} for tensor, factor in groups], lr=learning_rate, betas=(0.9, 0.99)
     )
-    steps, losses, tops = max(1, lists // batch), list[float](), list[float]()
+    steps, losses, tops = batches(lists, batch), list[float](), list[float]()
     for step in range(steps):
         chosen = [draw() for _ in range(batch)]
         for group in optimizer.param_groups:
