@@ -135,6 +135,15 @@ def test_zero_shot_alone_takes_all_regimes_tasks_and_stages(
     }
 
 
+@pytest.mark.usefixtures("drawn")
+def test_the_regime_of_all_tasks_can_be_named_alone(
+    command: Command, trained: list[dict[str, Any]], data: Path, tmp_path: Path
+) -> None:
+    given = ("--data", data, "--tasks", ",".join(ITEMS), "--regimes", "all")
+    assert command("bench", "zero-shot", "--out", tmp_path / "out", *given).code == 0
+    assert [run["regimes"] for run in trained] == [["all"]]
+
+
 def test_zero_shot_prints_the_matrix_and_leaves_it_as_a_table_as_figures_and_as_a_picture(
     command: Command, trained: list[dict[str, Any]], data: Path, drawn: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:

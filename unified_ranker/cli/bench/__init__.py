@@ -1,0 +1,27 @@
+"""``unified-ranker bench``: measure models and baselines on built tasks, and report what was measured."""
+
+from __future__ import annotations
+
+import typer
+
+from unified_ranker.cli.bench.compare import compare
+from unified_ranker.cli.bench.generic import generic
+from unified_ranker.cli.bench.report import report
+from unified_ranker.cli.bench.run import run
+from unified_ranker.cli.bench.speed import speed
+from unified_ranker.cli.bench.thoughts import thoughts
+from unified_ranker.cli.bench.zero_shot import zero_shot
+
+app = typer.Typer(help="Measure rankers.", no_args_is_help=True)
+app.command()(run)
+app.command()(report)
+app.command()(compare)
+app.command(name="zero-shot")(zero_shot)
+app.command()(thoughts)
+app.command()(generic)
+app.command()(speed)
+
+
+@app.callback()
+def _bench() -> None:
+    """Measure rankers."""
