@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,14 +25,33 @@ _HOME = Path(".venv-recbole/bin/python")
 LONGEST_HISTORY = 50
 #: Most training users whose latest choice tells when to stop.
 STOPPING_USERS = 2000
+#: Users of a task that counts as large.
+LARGE_USERS = 10_000
 _DATASET = "lists"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a recommender is trained.
+
+    Attributes:
+        grid: The settings to try.
+        seeds: How many seeds the best setting is trained with.
+        batch: Interactions of a training step.
+        patience: Epochs without a rise after which a training run stops.
+    """
+
+    grid: Sequence[Mapping[str, Any]]
+    seeds: int = 3
+    batch: int = 2048
+    patience: int = 10
 
 
 class RecBole:
     """A recommender of RecBole.
 
     Trained on what training users chose and on what validation and test users chose *before* the ranked choice, as a
-    recommender in use knows it. Each setting of :attr:`GRID` is trained until MRR@10 over all items has not risen for
+    recommender in use knows it. Each setting of :attr:`PLAN` is trained until MRR@10 over all items has not risen for
     ``patience`` epochs on the validation users' choices and on the latest choices of up to 2,000 training users, which
     are left out of training for that: over the few dozen validation users alone, chance ends a run after some epochs.
     The setting with the best RR on the validation *lists* is trained with every seed, and the best of those on the
@@ -41,19 +61,18 @@ class RecBole:
         python: The Python of RecBole's environment; by default the variable ``UNIFIED_RANKER_RECBOLE_PYTHON``, or
             ``.venv-recbole/bin/python``.
         epochs: Most epochs of a training run.
-        patience: Epochs without a rise after which it stops; by default :attr:`PATIENCE`.
-        seeds: How many seeds the best setting is trained with; by default :attr:`SEEDS`.
-        batch: Interactions of a training step; by default :attr:`BATCH`.
+        patience: As in :class:`Plan`; by default that of the plan, as are the next three.
+        seeds: As in :class:`Plan`.
+        batch: As in :class:`Plan`.
+        grid: As in :class:`Plan`.
         history: Latest choices that a sequential model reads.
-        grid: Settings to try instead of :attr:`GRID`.
     """
 
     name: ClassVar[str]
     model: ClassVar[str]
-    GRID: ClassVar[tuple[Mapping[str, Any], ...]]
-    SEEDS: ClassVar[int] = 3
-    BATCH: ClassVar[int] = 2048
-    PATIENCE: ClassVar[int] = 10
+    PLAN: ClassVar[Plan]
+    #: What replaces it where there are :data:`LARGE_USERS` or more, if it would take most of a day there.
+    LARGE: ClassVar[Plan | None] = None
     domains = ("recommendation",)
     trained = True
 
@@ -68,25 +87,22 @@ class RecBole:
         history: int = LONGEST_HISTORY,
         grid: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
-        seeds, batch = (self.SEEDS if seeds is None else seeds), (self.BATCH if batch is None else batch)
-        patience = self.PATIENCE if patience is None else patience
-        for option, value in (
-            ("epochs", epochs),
-            ("patience", patience),
-            ("seeds", seeds),
-            ("batch", batch),
-            ("history", history),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        counts = {"epochs": epochs, "patience": patience, "seeds": seeds, "batch": batch, "history": history}
+        for option, value in counts.items():
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise OptionError(f"{option}={value!r} must be a whole number ≥ 1")
-        self.epochs, self.patience, self.seeds, self.batch = epochs, patience, seeds, batch
-        self.history = history
-        settings = grid if grid is not None else self.GRID
-        whole = isinstance(settings, (list, tuple)) and settings
-        if not whole or not all(isinstance(entry, Mapping) for entry in settings):
-            raise OptionError(f"grid={settings!r} must be a list of settings, such as [{{learning_rate: 0.001}}]")
-        self.grid = [dict(entry) for entry in settings]
+        listed = isinstance(grid, (list, tuple)) and grid
+        if grid is not None and (not listed or not all(isinstance(entry, Mapping) for entry in grid)):
+            raise OptionError(f"grid={grid!r} must be a list of settings, such as [{{learning_rate: 0.001}}]")
+        self.epochs, self.history = epochs, history
+        planned = {"grid": grid, "seeds": seeds, "batch": batch, "patience": patience}
+        self._planned: dict[str, Any] = {option: value for option, value in planned.items() if value is not None}
         self._python = python
+
+    def plan(self, task: BuiltTask) -> Plan:
+        """Return how a task's recommender is trained: as was asked for, the rest by the size of the task."""
+        plan = self.LARGE if self.LARGE is not None and len(task.histories) >= LARGE_USERS else self.PLAN
+        return replace(plan, **self._planned)
 
     def python(self) -> Path:
         """Return the Python of RecBole's environment.
@@ -112,18 +128,18 @@ class RecBole:
             MissingExtraError: RecBole's environment is missing.
             BackendError: RecBole stopped with an error.
         """
-        python = self.python()
+        python, plan = self.python(), self.plan(task)
         targets = [[example.group, _target(example)] for example in task.lists("validation")]
         training = {
             "model": self.model,
             "epochs": self.epochs,
-            "patience": self.patience,
-            "batch": self.batch,
+            "patience": plan.patience,
+            "batch": plan.batch,
             "history": self.history,
         }
         name = f"{task.name}-{self.model}-{_digest([training, task.history_fingerprint, targets])}"
         folder = (scratch / "recbole" / name / _DATASET).absolute()
-        choosing = {"grid": self.grid, "seeds": list(range(seed, seed + self.seeds))}
+        choosing = {"grid": [dict(entry) for entry in plan.grid], "seeds": list(range(seed, seed + plan.seeds))}
         lists = [task.fingerprint(split) for split in ("validation", "test")]
         asked = folder.with_name(f"asked-{_digest([choosing, task.edition, lists])}")
         if not (asked / "result.json").is_file():
@@ -180,8 +196,7 @@ class RecBoleItemKNN(RecBole):
     name = "recbole-itemknn"
     model = "ItemKNN"
     # It counts; no seed changes anything.
-    SEEDS = 1
-    GRID = tuple({"k": k, "shrink": shrink} for k in (50, 200, 800) for shrink in (10.0, 50.0))
+    PLAN = Plan(tuple({"k": k, "shrink": shrink} for k in (50, 200, 800) for shrink in (10.0, 50.0)), seeds=1)
 
 
 class RecBoleBPR(RecBole):
@@ -189,8 +204,8 @@ class RecBoleBPR(RecBole):
 
     name = "recbole-bpr"
     model = "BPR"
-    GRID = tuple(
-        {"learning_rate": rate, "weight_decay": decay} for rate in (0.001, 0.003) for decay in (0.0, 1e-5, 1e-4)
+    PLAN = Plan(
+        tuple({"learning_rate": rate, "weight_decay": decay} for rate in (0.001, 0.003) for decay in (0.0, 1e-5, 1e-4))
     )
 
 
@@ -200,8 +215,16 @@ class RecBoleSASRec(RecBole):
     name = "recbole-sasrec"
     model = "SASRec"
     # A row is a user, or fifty choices of one.
-    BATCH = 32
-    GRID = tuple({"hidden_dropout_prob": dropout, "attn_dropout_prob": dropout} for dropout in (0.2, 0.5))
+    PLAN = Plan(
+        tuple({"hidden_dropout_prob": dropout, "attn_dropout_prob": dropout} for dropout in (0.2, 0.5)), batch=32
+    )
+    # A softmax over all items at every choice: a run of game is most of an hour on one core.
+    LARGE = Plan(
+        ({"hidden_dropout_prob": 0.5, "attn_dropout_prob": 0.5, "learning_rate": 0.002},),
+        seeds=2,
+        batch=128,
+        patience=4,
+    )
 
 
 class RecBoleLightGCN(RecBole):
@@ -211,9 +234,11 @@ class RecBoleLightGCN(RecBole):
     model = "LightGCN"
     # Each step smooths the whole graph, so that few large steps cost less than many small ones; an epoch is a dozen of
     # them, and the first ones, which learn popularity, are followed by some that are worse.
-    BATCH = 8192
-    PATIENCE = 30
-    GRID = tuple({"n_layers": layers, "reg_weight": 1e-4, "learning_rate": 0.005} for layers in (2, 3))
+    PLAN = Plan(
+        tuple({"n_layers": layers, "reg_weight": 1e-4, "learning_rate": 0.005} for layers in (2, 3)),
+        batch=8192,
+        patience=30,
+    )
 
 
 class RecBoleScorer:

@@ -197,7 +197,7 @@ def train(
         "epochs": len(losses),
         "converged": len(losses) < job["epochs"],
         "seconds": time.time() - started,
-        "checkpoint": trainer.saved_model_file,
+        "checkpoint": Path(trainer.saved_model_file).name,
     }
     epochs.forget()
     return record, (model, dataset)
@@ -265,7 +265,7 @@ def restored(job: Mapping[str, Any], folder: Path, record: Mapping[str, Any]) ->
     """Return a model that was trained before, and its data set."""
     config, dataset, (train_data, _, _) = _prepared(job, folder, record["options"], record["seed"])
     model = _made(config, train_data)
-    _restore(model, record["checkpoint"])
+    _restore(model, folder / "checkpoints" / record["checkpoint"])
     return model, dataset
 
 
@@ -281,7 +281,7 @@ def validation_rr(job: Mapping[str, Any], model: Any, dataset: Any, asked: Path)
     return sum(ranks) / len(ranks)
 
 
-def _restore(model: Any, checkpoint: str) -> None:
+def _restore(model: Any, checkpoint: str | Path) -> None:
     import torch
 
     saved = torch.load(checkpoint, map_location="cpu", weights_only=False)

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import torch
 from built_tasks import by_id, choice, hidden, history, turned, write_task
+from unified_ranker.benchmarks.baselines import recbole_models
 from unified_ranker.benchmarks.baselines.recbole_models import (
     PYTHON_VARIABLE,
+    Plan,
     RecBole,
     RecBoleBPR,
     RecBoleItemKNN,
@@ -234,9 +236,52 @@ def test_a_grid_that_is_no_list_of_settings_is_refused(grid: Any) -> None:
 
 @pytest.mark.parametrize("baseline", MODELS)
 def test_every_setting_of_a_grid_is_another(baseline: type[RecBole]) -> None:
-    found = [json.dumps(entry, sort_keys=True) for entry in baseline().grid]
+    found = [json.dumps(entry, sort_keys=True) for entry in baseline.PLAN.grid]
     assert len(set(found)) == len(found) > 1
     assert (baseline.trained, baseline.domains) == (True, ("recommendation",))
+
+
+class Planned(RecBole):
+    name, model = "planned", "BPR"
+    PLAN = Plan(({"k": 1}, {"k": 2}), seeds=3, batch=8, patience=9)
+    LARGE = Plan(({"k": 7},), seeds=1, batch=64, patience=2)
+
+
+@pytest.mark.parametrize(
+    ("users", "given", "plan"),
+    [
+        (4, {}, Planned.PLAN),
+        (3, {}, Planned.LARGE),
+        (2, {}, Planned.LARGE),
+        (3, {"seeds": 5}, Plan(({"k": 7},), seeds=5, batch=64, patience=2)),
+        (3, {"batch": 5, "patience": 6}, Plan(({"k": 7},), seeds=1, batch=5, patience=6)),
+        (4, {"grid": [{"k": 3}]}, Plan([{"k": 3}], seeds=3, batch=8, patience=9)),
+        (3, {"grid": [{"k": 3}]}, Plan([{"k": 3}], seeds=1, batch=64, patience=2)),
+    ],
+)
+def test_a_large_task_has_a_plan_of_its_own_and_what_is_asked_for_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, users: int, given: dict[str, Any], plan: Plan
+) -> None:
+    monkeypatch.setattr(recbole_models, "LARGE_USERS", users)
+    task = write(tmp_path / "data")
+    assert len(task.histories) == 3
+    baseline = Planned(python=stand_in(tmp_path / "bin"), **given)
+    assert baseline.plan(task) == plan
+    baseline.prepare(task, seed=7, scratch=tmp_path / "scratch")
+    (call,) = calls(tmp_path / "bin")
+    job = json.loads(Path(call["job"]).read_text())
+    assert (job["grid"], len(job["seeds"]), job["batch"], job["patience"]) == (
+        list(plan.grid),
+        plan.seeds,
+        plan.batch,
+        plan.patience,
+    )
+
+
+@pytest.mark.parametrize("baseline", [RecBoleItemKNN, RecBoleBPR, RecBoleLightGCN])
+def test_what_is_quick_has_one_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, baseline: type[RecBole]) -> None:
+    monkeypatch.setattr(recbole_models, "LARGE_USERS", 1)
+    assert baseline().plan(write(tmp_path)) == baseline.PLAN
 
 
 def test_the_job_says_what_to_train_and_the_worker_runs_in_its_folder(
@@ -763,18 +808,21 @@ def test_training_keeps_the_best_model_and_says_whether_it_stopped_by_itself(
 
     recbole("recbole.utils", get_trainer=lambda kind, model: Trainer)
     loaded = ({"MODEL_TYPE": 1, "model": "BPR"}, "data set", ("train data", "valid data", "valid data"))
-    restored: list[str] = []
+    restored: list[Path] = []
     monkeypatch.setattr(worker, "_prepared", lambda *given: loaded)
     monkeypatch.setattr(worker, "_made", lambda *given: "model")
-    monkeypatch.setattr(worker, "_restore", lambda model, path: restored.append(path))
+    monkeypatch.setattr(worker, "_restore", lambda model, path: restored.append(Path(path)))
     job = {"model": "BPR", "epochs": 5}
     record, found = worker.train(job, tmp_path, {"rate": 0.1, "decay": 0}, 7)
     assert found == ("model", "data set")
     assert (record["epochs"], record["converged"]) == (losses, converged)
-    assert restored == [record["checkpoint"]] == [str(tmp_path / "checkpoints" / "BPR-decay=0-rate=0.1-7.pth")]
-    again = worker.restored(job, tmp_path, {"options": {"rate": 0.1}, "seed": 7, "checkpoint": record["checkpoint"]})
+    name = "BPR-decay=0-rate=0.1-7.pth"
+    assert record["checkpoint"] == name
+    # The folder may lie elsewhere by then.
+    moved = tmp_path / "moved"
+    again = worker.restored(job, moved, {"options": {"rate": 0.1}, "seed": 7, "checkpoint": record["checkpoint"]})
     assert again == found
-    assert restored == [record["checkpoint"]] * 2
+    assert restored == [tmp_path / "checkpoints" / name, moved / "checkpoints" / name]
 
 
 def crowd() -> tuple[list[RankingExample], tuple[History, ...]]:
@@ -802,7 +850,7 @@ def crowd() -> tuple[list[RankingExample], tuple[History, ...]]:
 def test_recbole_itself_trains_chooses_and_scores(tmp_path: Path, baseline: type[RecBole]) -> None:
     lists, histories = crowd()
     task = write(tmp_path / "data", histories=histories, lists=lists)
-    made = baseline(epochs=8, patience=4, seeds=2, batch=64, grid=baseline().grid[:2])
+    made = baseline(epochs=8, patience=4, seeds=2, batch=64, grid=baseline.PLAN.grid[:2])
     scorer = made.prepare(task, seed=0, scratch=tmp_path)
     first = [
         max(example.candidates, key=lambda c: by_id(scorer, example)[c.id]).id in example.relevance
