@@ -40,6 +40,7 @@ from hypothesis import strategies as st
 
 from unified_ranker import Candidate, Ranker, Ranking, RankingExample
 from unified_ranker.backends import openai as subject
+from unified_ranker.backends import openai_connection
 from unified_ranker.backends.estimate import EstimatedTools
 from unified_ranker.backends.openai import OpenAIBackend
 from unified_ranker.backends.permute_keys import LABELS_KEY
@@ -65,8 +66,8 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     # Retries take no time, here.
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.002)
-    monkeypatch.setattr(subject, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(subject, "_LONGEST_PAUSE", 0.002)
+    monkeypatch.setattr(openai_connection, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(openai_connection, "LONGEST_PAUSE", 0.002)
     # A tokenizer and a context of TLS, which nobody speaks here, take most of the time of a connection.
     monkeypatch.setattr(subject, "load_tokenizer", cached_tokenizer)
     for library in ("httpx", "httpx2"):

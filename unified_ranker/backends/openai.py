@@ -13,26 +13,20 @@ The key is read from the environment, and appears in no message, log or result.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-import random
-import re
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from unified_ranker.backends.estimate import EstimatedTools
 from unified_ranker.backends.loop_thread import LoopThread, all_or_none
-from unified_ranker.backends.openai_answers import Answer, Malformed, by_token, read_answer, read_models
+from unified_ranker.backends.openai_answers import Answer, by_token, read_answer, read_models
+from unified_ranker.backends.openai_connection import Connection, check_address, make_client
 from unified_ranker.backends.tokenizer import TokenizerTools, load_tokenizer
 from unified_ranker.backends.vllm_requests import make_ready, normalised, read
-from unified_ranker.errors import BackendError, OptionError, missing_extra, unknown_choice
+from unified_ranker.errors import BackendError, OptionError, unknown_choice
 from unified_ranker.exchange import Completion, Request, TextTools
 from unified_ranker.model_settings import ModelSettings, read_settings
 
@@ -41,20 +35,10 @@ T = TypeVar("T")
 APIS = ("completions", "chat")
 SERVERS = ("vllm", "other")
 KEY_VARIABLE = "OPENAI_API_KEY"
-# What a server without authentication gets, since the client insists on sending one.
-NO_KEY = "none"
 # vLLM's own default of --max-logprobs.
 MAX_LOGPROBS = 20
 # Options that OpenAI's own clients name; everything else travels in the body as vLLM defines it.
 _PLAIN = frozenset({"temperature", "top_p", "max_tokens", "seed", "stop"})
-# Seconds before a malformed answer is asked for again; doubled each time, up to the second figure.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
-# The longest pause that the client grants a server that asks for one.
-_LONGEST_REQUESTED = 120.0
-# Shorter keys are none: people give "x" or "EMPTY" to servers of their own.
-_SECRET = 8
-# Characters of a server's words that a message shows.
-_SHOWN = 500
 
 
 class OpenAIBackend:
@@ -92,11 +76,9 @@ class OpenAIBackend:
         self.model, self.api, self.server = model, api, server
         self.settings = ModelSettings()
         self.patterns = server == "vllm"
-        self._client, self._tools, self._retries, self._logprobs = client, tools, retries, logprobs
-        self._timeout = timeout
+        self._tools, self._logprobs = tools, logprobs
+        self._connection = Connection(client, concurrency=concurrency, timeout=timeout, retries=retries)
         self._thread = LoopThread("openai")
-        # Made on the loop that uses it.
-        self._free = self._thread.run(_semaphore(concurrency))
 
     @classmethod
     def from_pretrained(
@@ -145,9 +127,9 @@ class OpenAIBackend:
         api = api or ("completions" if tokenizer else "chat")
         server = server or ("vllm" if api == "completions" else "other")
         if base_url is None:
-            _check_address("OPENAI_BASE_URL", os.environ.get("OPENAI_BASE_URL") or None)
+            check_address("OPENAI_BASE_URL", os.environ.get("OPENAI_BASE_URL") or None)
         else:
-            _check_address("base_url", base_url)
+            check_address("base_url", base_url)
         if not isinstance(key_variable, str):
             raise OptionError(f"key_variable={key_variable!r} must be the name of an environment variable")
         for field, value, known in (("api", api, APIS), ("server", server, SERVERS)):
@@ -163,7 +145,7 @@ class OpenAIBackend:
             raise OptionError(f"timeout={timeout!r} must be a number of seconds > 0")
         if context_tokens is not None and (type(context_tokens) is not int or context_tokens < 1):
             raise OptionError(f"context_tokens={context_tokens!r} must be ≥ 1, a whole number")
-        client = _client(base_url, key_variable, timeout=timeout, retries=retries)
+        client = make_client(base_url, key_variable, timeout=timeout, retries=retries)
         loaded, settings = _known(tokenizer, revision) if tokenizer else (None, ModelSettings())
         made = cls(
             client,
@@ -193,24 +175,23 @@ class OpenAIBackend:
     async def _context(self) -> int:
         """Ask the server how many tokens the model can read."""
         try:
-            served = await self._sent(lambda client: client.models.with_streaming_response.list(), read=read_models)
+            served = await self._connection.sent(
+                lambda client: client.models.with_streaming_response.list(), read=read_models
+            )
         except BackendError as error:
             raise BackendError(
                 f"{error}. Check base_url and the key, or give context_tokens, so that the server need not be asked "
                 "which models it has"
             ) from None
         if self.model not in served:
-            raise unknown_choice("model", self.model, [self._hide(name) for name in served])
+            raise unknown_choice("model", self.model, [self._connection.hide(name) for name in served])
         length = served[self.model]
         if not length:
             raise BackendError(
-                f"the server at {self._url} does not say how many tokens {self.model!r} can read; give context_tokens"
+                f"the server at {self._connection.url} does not say how many tokens {self.model!r} can read; give "
+                "context_tokens"
             )
         return length
-
-    @property
-    def _url(self) -> str:
-        return str(self._client.base_url)
 
     @property
     def text(self) -> TextTools:
@@ -238,61 +219,10 @@ class OpenAIBackend:
 
     def close(self) -> None:
         """End the requests under way, then close the connections; doing it again does nothing."""
-        self._thread.close(self._client.close)
+        self._thread.close(self._connection.close)
 
     async def _answer(self, request: Request) -> Completion:
         return await (self._complete(request) if self.api == "completions" else self._chat(request))
-
-    async def _sent(self, send: Callable[[Any], Any], *, read: Callable[[str], T]) -> T:
-        """Send a request, again where that may help, and return what was read of its answer.
-
-        Args:
-            send: Sends it with a client, and returns the raw answer.
-            read: Reads the text of an answer.
-
-        Raises:
-            BackendError: the server refused, could not be reached, or gave nothing but malformed answers.
-        """
-        import openai
-
-        left, malformed, pause = self._retries, 0, _FIRST_PAUSE
-        while True:
-            taken = 0
-            try:
-                # The client waits for each piece of an answer, not for its end: a server that drips would hold it for
-                # ever. Until it comes to the body it may send again, with pauses that the server asks for.
-                until_body = (left + 1) * self._timeout + left * _LONGEST_REQUESTED
-                async with self._free, AsyncExitStack() as stack:
-                    sending = send(self._client.with_options(max_retries=left))
-                    raw = await asyncio.wait_for(stack.enter_async_context(sending), until_body)
-                    taken = raw.retries_taken
-                    body = await asyncio.wait_for(raw.read(), self._timeout)
-                return read(body.decode("utf-8"))
-            except openai.APIStatusError as error:
-                raise BackendError(
-                    f"the server at {self._url} refused a request with status {error.status_code}: {self._clean(error)}"
-                ) from None
-            except openai.APIConnectionError as error:
-                raise BackendError(
-                    f"the server at {self._url} could not be reached after {self._retries + 1} attempts: "
-                    f"{self._clean(error)} {self._clean(error.__cause__ or '')}".rstrip()
-                ) from None
-            except (asyncio.TimeoutError, _http_error()) as error:
-                left -= taken + 1
-                if left < 0:
-                    what = self._clean(error) or f"no end of its answer in {self._timeout:g} s (timeout)"
-                    raise BackendError(
-                        f"the server at {self._url} could not be reached after {self._retries + 1} attempts: {what}"
-                    ) from None
-            except (Malformed, UnicodeDecodeError) as error:
-                malformed += 1
-                left -= taken + 1
-                if left < 0:
-                    raise BackendError(
-                        f"the server at {self._url} gave {malformed} malformed answers, the last: {self._clean(error)}"
-                    ) from None
-            await asyncio.sleep(pause * random.uniform(0.75, 1.0))
-            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _complete(self, request: Request) -> Completion:
         assert isinstance(self._tools, TokenizerTools)
@@ -316,7 +246,8 @@ class OpenAIBackend:
                 return _plain(answer, _until_stop(answer.text, request), prompt_tokens=len(asked.prompt))
             if answer.tokens is None:
                 raise BackendError(
-                    f"the server at {self._url} gave no token_ids; it is no vLLM, or an old one: use server='other'"
+                    f"the server at {self._connection.url} gave no token_ids; it is no vLLM, or an old one: use "
+                    "server='other'"
                 )
             return read(
                 asked,
@@ -328,7 +259,7 @@ class OpenAIBackend:
             )
 
         try:
-            return await self._sent(
+            return await self._connection.sent(
                 lambda client: client.completions.with_streaming_response.create(
                     model=self.model, prompt=asked.prompt, extra_body=body or None, **plain
                 ),
@@ -386,7 +317,7 @@ class OpenAIBackend:
             )
 
         messages = [{"role": message.role, "content": message.content} for message in request.messages]
-        return await self._sent(
+        return await self._connection.sent(
             lambda client: client.chat.completions.with_streaming_response.create(
                 model=self.model, messages=messages, extra_body=body or None, **plain
             ),
@@ -394,53 +325,11 @@ class OpenAIBackend:
         )
 
     def _hidden(self, answer: Answer) -> Answer:
-        return replace(answer, text=self._hide(answer.text))
-
-    def _hide(self, text: str) -> str:
-        """Return a text without the key, whoever put it there, also as JSON and Python write it."""
-        key = str(self._client.api_key)
-        if len(key) < _SECRET:
-            return text
-        for form in (key, json.dumps(key)[1:-1], repr(key)[1:-1], repr(json.dumps(key)[1:-1])[1:-1]):
-            text = text.replace(form, "***")
-        return text
-
-    def _clean(self, error: object) -> str:
-        """Return a message as it may be shown."""
-        return self._hide(str(error))[:_SHOWN]
-
-
-async def _semaphore(size: int) -> asyncio.Semaphore:
-    return asyncio.Semaphore(size)
+        return replace(answer, text=self._connection.hide(answer.text))
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _check_address(name: str, address: object) -> None:
-    if address is None:
-        # The client's own.
-        return
-    mend = "must be an address such as http://127.0.0.1:8000/v1"
-    if not isinstance(address, str) or not (address.isascii() and address.isprintable()):
-        raise OptionError(f"{name}={address!r} {mend}")
-    try:
-        parts = urlsplit(address)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        good = False
-    if not good:
-        raise OptionError(f"{name}={address!r} {mend}")
-
-
-def _http_error() -> type[Exception]:
-    """Return the root of the errors of the HTTP library, which is another in each generation of the client."""
-    import openai
-
-    roots = [base.__module__.partition(".")[0] for base in openai.DefaultAsyncHttpxClient.__mro__]
-    found: type[Exception] = import_module(next(root for root in roots if root.startswith("httpx"))).HTTPError
-    return found
 
 
 def _known(source: str, revision: str | None) -> tuple[Any, ModelSettings]:
@@ -452,23 +341,6 @@ def _known(source: str, revision: str | None) -> tuple[Any, ModelSettings]:
             f"cannot load the tokenizer {source!r}: {error}\nGive a folder with a tokenizer, a name on the hub, or "
             "api='chat', which needs none"
         ) from error
-
-
-def _client(base_url: str | None, key_variable: str, *, timeout: float, retries: int) -> Any:
-    try:
-        from openai import AsyncOpenAI
-    except ImportError as error:
-        raise missing_extra("openai", package="openai", purpose="backend='openai'") from error
-    key = os.environ.get(key_variable) or None
-    if key is None and base_url is None and not os.environ.get("OPENAI_BASE_URL"):
-        raise BackendError(
-            f"no key: set the environment variable {key_variable}, or give base_url for a server that needs none"
-        )
-    if key is not None and not re.fullmatch(r"[!-~]+", key):
-        raise BackendError(
-            f"the key in {key_variable} holds a character that cannot be sent, such as a blank or a new line at its end"
-        )
-    return AsyncOpenAI(api_key=key or NO_KEY, base_url=base_url, timeout=timeout, max_retries=retries)
 
 
 def _unheld(request: Request) -> Request:
