@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -18,6 +16,7 @@ from unified_ranker.backends.tokenizer import TokenizerTools
 from unified_ranker.errors import RecipeError
 from unified_ranker.training.distil import soft_target
 from unified_ranker.training.encode import Encoded, LabelStep, encode
+from unified_ranker.training.losses import label_loss
 from unified_ranker.training.recipe import load_recipe, recipe_names
 from unified_ranker.training.sft import Trainer
 
@@ -120,10 +119,9 @@ def sequence_of(*steps: LabelStep) -> Encoded:
     return Encoded(tokens=(0,) * 8, prompt_length=4, steps=steps, hard=(), candidates=(), task="router-cost")
 
 
-def label_loss(batch: list[Encoded], states: torch.Tensor) -> torch.Tensor:
+def by_logits(batch: list[Encoded], states: torch.Tensor) -> torch.Tensor:
     """Return the loss of a model whose states are its logits."""
-    device: Any = SimpleNamespace(device="cpu")
-    return Trainer._label_loss(device, batch, states, torch.eye(states.shape[-1]))
+    return label_loss(batch, states, torch.eye(states.shape[-1]))
 
 
 WEIGHTS = (0.125, 0.25, 0.625)
@@ -136,7 +134,7 @@ def test_the_loss_is_zero_at_the_target_and_so_is_its_gradient() -> None:
     for token, weight in zip(SOFT.in_play, WEIGHTS, strict=True):
         states[0, 3, token] = math.log(weight) - 2.0
     states.requires_grad_()
-    loss = label_loss([sequence_of(SOFT)], states)
+    loss = by_logits([sequence_of(SOFT)], states)
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == pytest.approx(0.0, abs=1e-6)
     assert states.grad is not None
@@ -147,19 +145,19 @@ def test_the_loss_is_the_divergence_from_the_target() -> None:
     states = torch.zeros(1, 8, 10)
     # Of what is not in play nothing counts.
     states[0, 3, 4] = 50.0
-    assert label_loss([sequence_of(SOFT)], states).item() == pytest.approx(math.log(3) - ENTROPY)
+    assert by_logits([sequence_of(SOFT)], states).item() == pytest.approx(math.log(3) - ENTROPY)
     given = [0.5, 0.25, 0.25]
     for token, chance in zip(SOFT.in_play, given, strict=True):
         states[0, 3, token] = math.log(chance)
     wanted = sum(w * math.log(w / g) for w, g in zip(WEIGHTS, given, strict=True))
-    assert label_loss([sequence_of(SOFT)], states).item() == pytest.approx(wanted)
+    assert by_logits([sequence_of(SOFT)], states).item() == pytest.approx(wanted)
 
 
 def test_naming_the_best_alone_is_not_the_best_that_can_be_done() -> None:
     states = torch.zeros(1, 8, 10)
     states[0, 3, 7] = 20.0
-    assert label_loss([sequence_of(SOFT)], states).item() > 1.0
-    assert label_loss([sequence_of(LabelStep(3, (2, 5, 7), (7,)))], states).item() == pytest.approx(0.0, abs=1e-6)
+    assert by_logits([sequence_of(SOFT)], states).item() > 1.0
+    assert by_logits([sequence_of(LabelStep(3, (2, 5, 7), (7,)))], states).item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_soft_and_hard_steps_of_different_width_go_together() -> None:
@@ -167,15 +165,15 @@ def test_soft_and_hard_steps_of_different_width_go_together() -> None:
     hard = LabelStep(4, (1, 2, 3, 4), (1, 3))
     batch = [sequence_of(SOFT, hard), sequence_of(LabelStep(5, (6, 8), (8,), (0.0, 1.0)))]
     wanted = [math.log(3) - ENTROPY, math.log(4) - math.log(2), math.log(2)]
-    assert label_loss(batch, states).item() == pytest.approx(sum(wanted) / 3)
+    assert by_logits(batch, states).item() == pytest.approx(sum(wanted) / 3)
 
 
 def test_weights_that_vanish_are_no_nan() -> None:
     weights = soft_target([1.0, 0.0, 0.5], temperature=1e-6)
     states = torch.randn(1, 8, 10, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    loss = label_loss([sequence_of(LabelStep(3, (2, 5, 7), (2,), weights))], states)
+    loss = by_logits([sequence_of(LabelStep(3, (2, 5, 7), (2,), weights))], states)
     loss.backward()  # type: ignore[no-untyped-call]
-    hard = label_loss([sequence_of(LabelStep(3, (2, 5, 7), (2,)))], states)
+    hard = by_logits([sequence_of(LabelStep(3, (2, 5, 7), (2,)))], states)
     assert loss.item() == pytest.approx(hard.item())
     assert states.grad is not None
     assert bool(states.grad.isfinite().all())

@@ -22,9 +22,10 @@ from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.registry import method_named
 from unified_ranker.tasks.build import read_split
 from unified_ranker.training.architecture import Architecture
-from unified_ranker.training.bags import BagMaker, readout_target
-from unified_ranker.training.encode import Encoded, LabelStep, encode, encode_grade
+from unified_ranker.training.bags import BagMaker
+from unified_ranker.training.encode import Encoded, encode, encode_grade
 from unified_ranker.training.lists import balanced, random_case
+from unified_ranker.training.losses import label_loss, readout_loss, vocabulary_loss
 from unified_ranker.training.mixture import Mixture
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Words, make_model
@@ -250,77 +251,22 @@ class Trainer:
             head = head.detach()
         parts: dict[str, float] = {}
 
-        labels = self._label_loss(batch, out.last_hidden_state, head)
+        labels = label_loss(batch, out.last_hidden_state, head)
         parts["labels"] = float(labels.detach())
         total = labels
-
         if weights.vocabulary:
-            picked = [(row, self.rng.choice(entry.steps)) for row, entry in enumerate(batch) if entry.steps]
-            vocabulary = out.last_hidden_state.sum() * 0.0
-            if picked:
-                soft = out.last_hidden_state[[row for row, _ in picked], [step.position for _, step in picked]] @ head.T
-                losses = [_vocabulary_loss(line.float(), step) for line, (_, step) in zip(soft, picked, strict=True)]
-                vocabulary = torch.stack(losses).mean()
-            spots = [(row, *spot) for row, entry in enumerate(batch) for spot in entry.hard]
-            if spots:
-                hard = out.last_hidden_state[[row for row, _, _ in spots], [place for _, place, _ in spots]] @ head.T
-                wanted = torch.tensor([token for *_, token in spots], device=self.device)
-                vocabulary = vocabulary + nn.functional.cross_entropy(hard.float(), wanted)
+            vocabulary = vocabulary_loss(batch, out.last_hidden_state, head, self.rng)
             parts["vocabulary"] = float(vocabulary.detach())
             total = total + weights.vocabulary * vocabulary
-
         if weights.readout:
+            assert self.architecture is not None
             before_last = out.hidden_states[-2]
             scale = before_last.float().pow(2).mean(-1).add(1e-6).rsqrt()
-            assert self.architecture is not None
-            score = before_last[..., self.architecture.relevance].float() * scale
-            losses, tops = [], []
-            for row, entry in enumerate(batch):
-                if not entry.candidates:
-                    # A grade is given to one candidate alone.
-                    continue
-                places = [place for place, _ in entry.candidates]
-                grades = torch.tensor([grade for _, grade in entry.candidates], device=self.device)
-                soft_target = torch.tensor(readout_target(grades.tolist(), weights.sharpness), device=self.device)
-                line = score[row, places]
-                losses.append(-(soft_target * line.log_softmax(-1)).sum())
-                tops.append(float(grades[line.argmax()] == grades.max()))
-            readout = torch.stack(losses).mean() if losses else out.last_hidden_state.sum() * 0.0
+            relevance = before_last[..., self.architecture.relevance].float() * scale
+            readout, parts["readout_top"] = readout_loss(batch, relevance, weights.sharpness)
             parts["readout"] = float(readout.detach())
-            parts["readout_top"] = sum(tops) / max(1, len(tops))
             total = total + weights.readout * readout
         return total, parts
-
-    def _label_loss(self, batch: list[Encoded], states: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
-        """Return the cross-entropy of the labels in play against those that are right, above the best attainable."""
-        rows = [(row, step) for row, entry in enumerate(batch) for step in entry.steps]
-        if not rows:
-            # Every list of the batch is one of equals.
-            return states.sum() * 0.0
-        hidden = states[[row for row, _ in rows], [step.position for _, step in rows]]
-        most = max(len(step.in_play) for _, step in rows)
-        in_play = torch.tensor(
-            [[*step.in_play, *[0] * (most - len(step.in_play))] for _, step in rows], device=self.device
-        )
-        mask = torch.tensor(
-            [[True] * len(step.in_play) + [False] * (most - len(step.in_play)) for _, step in rows], device=self.device
-        )
-        right = torch.tensor(
-            [
-                [token in step.right for token in step.in_play] + [False] * (most - len(step.in_play))
-                for _, step in rows
-            ],
-            device=self.device,
-        )
-        target = right / right.sum(-1, keepdim=True)
-        entropy = right.sum(-1).float().log()
-        for number, (_, step) in enumerate(rows):
-            if step.weights:
-                soft = torch.tensor(step.weights, device=self.device)
-                target[number, : len(soft)] = soft
-                entropy[number] = torch.special.entr(soft).sum()
-        logits = torch.einsum("rd,rkd->rk", hidden, head[in_play]).float().masked_fill(~mask, -1e9)
-        return (-(target * logits.log_softmax(-1)).sum(-1) - entropy).mean()
 
     def run(self) -> Path:
         """Train to the end, going on from the last checkpoint of ``out`` where there is one.
@@ -478,17 +424,6 @@ class Trainer:
         write_settings(folder, self.settings)
         (folder / "recipe.yaml").write_text(yaml.safe_dump(self.recipe.to_dict(), sort_keys=False), encoding="utf-8")
         return folder
-
-
-def _vocabulary_loss(line: torch.Tensor, step: LabelStep) -> torch.Tensor:
-    """Return the cross-entropy of a step's target over the whole vocabulary, above the best attainable."""
-    logprobs = line.log_softmax(-1)
-    if step.weights:
-        target = torch.tensor(step.weights, device=line.device)
-        soft: torch.Tensor = -(target * logprobs[list(step.in_play)]).sum() - torch.special.entr(target).sum()
-        return soft
-    hard: torch.Tensor = -logprobs[list(step.right)].mean() - math.log(len(step.right))
-    return hard
 
 
 def _options(recipe: Recipe, main: str) -> dict[str, Any]:
