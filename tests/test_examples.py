@@ -16,6 +16,8 @@ MODULES = sorted(
 )
 
 
+# verl warns of each of its own engines that is not installed, when it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:.* engine is not available")
 # Rooms of engines that are not installed everywhere.
 ENGINES = {"verl", "vllm", "transfer_queue", "ray"}
 
