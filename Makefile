@@ -80,7 +80,7 @@ bench-full: $(VENV)/.installed-bench install-recbole $(DATA) $(POPULARITY) ## al
 	$(BIN)/unified-ranker bench run --data $(DATA) --out $(RESULTS) --method iranker,dranker --option permute=true \
 		--baselines all
 	$(BIN)/unified-ranker bench run --data $(DATA) --out $(RESULTS) --tasks trec-dl-2019,trec-dl-2020 \
-		--method tournament --option permute=true --option block=10 --baselines untrained
+		--method iranker,dranker --option permute=true --baselines untrained
 	$(BIN)/unified-ranker bench run --data $(POPULARITY) --out $(RESULTS)-popularity --tasks movie,music,game \
 		--method iranker,dranker --option permute=true --baselines all --scratch $(RESULTS)/.scratch
 	$(BIN)/unified-ranker bench report $(RESULTS) $(RESULTS)-popularity --out $(RESULTS) \

@@ -218,9 +218,12 @@ class RecBoleSASRec(RecBole):
     PLAN = Plan(
         tuple({"hidden_dropout_prob": dropout, "attn_dropout_prob": dropout} for dropout in (0.2, 0.5)), batch=32
     )
-    # A softmax over all items at every choice: a run of game is most of an hour on one core.
+    # A softmax over all items at every choice: a run of game is half an hour on one core, or more.
     LARGE = Plan(
-        ({"hidden_dropout_prob": 0.5, "attn_dropout_prob": 0.5, "learning_rate": 0.002},),
+        tuple(
+            {"hidden_dropout_prob": dropout, "attn_dropout_prob": dropout, "learning_rate": 0.002}
+            for dropout in (0.2, 0.5)
+        ),
         seeds=2,
         batch=128,
         patience=4,
