@@ -242,6 +242,7 @@ class RecBoleLightGCN(RecBole):
         batch=8192,
         patience=30,
     )
+    LARGE = replace(PLAN, seeds=2)
 
 
 class RecBoleScorer:

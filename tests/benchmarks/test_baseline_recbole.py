@@ -278,7 +278,7 @@ def test_a_large_task_has_a_plan_of_its_own_and_what_is_asked_for_comes_first(
     )
 
 
-@pytest.mark.parametrize("baseline", [RecBoleItemKNN, RecBoleBPR, RecBoleLightGCN])
+@pytest.mark.parametrize("baseline", [RecBoleItemKNN, RecBoleBPR])
 def test_what_is_quick_has_one_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, baseline: type[RecBole]) -> None:
     monkeypatch.setattr(recbole_models, "LARGE_USERS", 1)
     assert baseline().plan(write(tmp_path)) == baseline.PLAN
