@@ -130,13 +130,16 @@ class RecBole:
         """
         python, plan = self.python(), self.plan(task)
         targets = [[example.group, _target(example)] for example in task.lists("validation")]
-        training = {
+        training: dict[str, Any] = {
             "model": self.model,
             "epochs": self.epochs,
             "patience": plan.patience,
             "batch": plan.batch,
-            "history": self.history,
         }
+        # Other models know users, not orders: how long a history is makes no other training of them.
+        sequential = self.model == "SASRec"
+        if sequential:
+            training["history"] = self.history
         name = f"{task.name}-{self.model}-{_digest([training, task.history_fingerprint, targets])}"
         folder = (scratch / "recbole" / name / _DATASET).absolute()
         choosing = {"grid": [dict(entry) for entry in plan.grid], "seeds": list(range(seed, seed + plan.seeds))}
@@ -145,7 +148,7 @@ class RecBole:
         if not (asked / "result.json").is_file():
             folder.mkdir(parents=True, exist_ok=True)
             asked.mkdir(exist_ok=True)
-            write_atomic(task, folder, sequential=self.model == "SASRec", longest=self.history)
+            write_atomic(task, folder, sequential=sequential, longest=self.history)
             write_asked(task, asked)
             job = {**training, **choosing, "folder": str(folder), "asked": str(asked)}
             (asked / "job.json").write_text(json.dumps(job), encoding="utf-8")

@@ -302,7 +302,6 @@ def test_the_job_says_what_to_train_and_the_worker_runs_in_its_folder(
         "epochs": 4,
         "patience": 2,
         "batch": 64,
-        "history": 9,
     }
     assert folder.is_relative_to(tmp_path / "scratch" / "recbole")
     assert folder.parent.name.startswith("movie-BPR-")
@@ -350,13 +349,21 @@ def test_what_was_trained_is_not_trained_again(tmp_path: Path) -> None:
     assert len(calls(tmp_path / "bin")) == 1
 
 
-@pytest.mark.parametrize(
-    "option", [{"epochs": 2}, {"patience": 2}, {"seeds": 1}, {"batch": 8}, {"history": 5}, {"grid": [{"k": 1}]}]
-)
+@pytest.mark.parametrize("option", [{"epochs": 2}, {"patience": 2}, {"seeds": 1}, {"batch": 8}, {"grid": [{"k": 1}]}])
 def test_another_option_is_trained_anew(tmp_path: Path, option: dict[str, Any]) -> None:
     prepared(tmp_path)
     prepared(tmp_path, RecBoleBPR(python=str(tmp_path / "bin" / "python"), **option))
     assert len(calls(tmp_path / "bin")) == 2
+
+
+@pytest.mark.parametrize(("baseline", "runs"), [(RecBoleSASRec, 2), (RecBoleBPR, 1), (RecBoleLightGCN, 1)])
+def test_how_long_a_history_is_concerns_sequential_models_alone(
+    tmp_path: Path, baseline: type[RecBole], runs: int
+) -> None:
+    python = stand_in(tmp_path / "bin")
+    for longest in (50, 5):
+        prepared(tmp_path, baseline(python=python, history=longest))
+    assert len(calls(tmp_path / "bin")) == runs
 
 
 def test_another_model_and_another_seed_are_trained_anew(tmp_path: Path) -> None:
