@@ -89,20 +89,21 @@ class RecBole:
     ) -> None:
         counts = {"epochs": epochs, "patience": patience, "seeds": seeds, "batch": batch, "history": history}
         for option, value in counts.items():
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            planned = value is None and option in ("patience", "seeds", "batch")
+            if not planned and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise OptionError(f"{option}={value!r} must be a whole number ≥ 1")
         listed = isinstance(grid, (list, tuple)) and grid
         if grid is not None and (not listed or not all(isinstance(entry, Mapping) for entry in grid)):
             raise OptionError(f"grid={grid!r} must be a list of settings, such as [{{learning_rate: 0.001}}]")
         self.epochs, self.history = epochs, history
-        planned = {"grid": grid, "seeds": seeds, "batch": batch, "patience": patience}
-        self._planned: dict[str, Any] = {option: value for option, value in planned.items() if value is not None}
+        given = {"grid": grid, "seeds": seeds, "batch": batch, "patience": patience}
+        self._given: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
         self._python = python
 
     def plan(self, task: BuiltTask) -> Plan:
         """Return how a task's recommender is trained: as was asked for, the rest by the size of the task."""
         plan = self.LARGE if self.LARGE is not None and len(task.histories) >= LARGE_USERS else self.PLAN
-        return replace(plan, **self._planned)
+        return replace(plan, **self._given)
 
     def python(self) -> Path:
         """Return the Python of RecBole's environment.
@@ -222,15 +223,7 @@ class RecBoleSASRec(RecBole):
         tuple({"hidden_dropout_prob": dropout, "attn_dropout_prob": dropout} for dropout in (0.2, 0.5)), batch=32
     )
     # A softmax over all items at every choice: a run of game is half an hour on one core, or more.
-    LARGE = Plan(
-        tuple(
-            {"hidden_dropout_prob": dropout, "attn_dropout_prob": dropout, "learning_rate": 0.002}
-            for dropout in (0.2, 0.5)
-        ),
-        seeds=2,
-        batch=128,
-        patience=4,
-    )
+    LARGE = Plan(tuple({**setting, "learning_rate": 0.002} for setting in PLAN.grid), seeds=2, batch=128, patience=4)
 
 
 class RecBoleLightGCN(RecBole):

@@ -197,7 +197,7 @@ def train(
         "epochs": len(losses),
         "converged": len(losses) < job["epochs"],
         "seconds": time.time() - started,
-        "checkpoint": Path(trainer.saved_model_file).name,
+        "checkpoint": f"{name}.pth",
     }
     epochs.forget()
     return record, (model, dataset)

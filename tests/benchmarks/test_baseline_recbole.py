@@ -223,6 +223,12 @@ def test_a_count_that_is_no_whole_number_is_refused(option: str, value: Any) -> 
         RecBoleBPR(**{option: value})
 
 
+@pytest.mark.parametrize("option", ["epochs", "history"])
+def test_what_no_plan_holds_has_to_be_a_count(option: str) -> None:
+    with pytest.raises(OptionError, match=f"{option}=None must be a whole number"):
+        RecBoleBPR(**{option: None})  # type: ignore[arg-type]
+
+
 def test_a_grid_without_a_setting_is_refused() -> None:
     with pytest.raises(OptionError, match=r"grid=\[\]"):
         RecBoleBPR(grid=[])

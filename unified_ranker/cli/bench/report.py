@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from unified_ranker.cli.bench.shared import BuiltData, Metric, Runs
+from unified_ranker.cli.bench.shared import BuiltData, Metric
 from unified_ranker.errors import OptionError, unknown_choice
 
 
 def report(
-    runs: Runs,
+    runs: Annotated[list[Path], typer.Argument(help="Folders that bench run wrote.", metavar="RUN...")],
     data: BuiltData = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for report.md, report.html and pictures; the first run's.")

@@ -13,7 +13,6 @@ from unified_ranker.errors import OptionError, unknown_choice
 if TYPE_CHECKING:
     from unified_ranker.benchmarks.built import BuiltTask
 
-Runs = Annotated[list[Path], typer.Argument(help="Folders that bench run wrote.", metavar="RUN...")]
 Metric = Annotated[str, typer.Option("--metric", help="A measure, such as RR or nDCG@10.")]
 BuiltData = Annotated[
     Path | None, typer.Option("--data", help="Folder of built tasks, if it is not where the run found it.")
