@@ -98,7 +98,7 @@ def test_methods_and_prompts_of_the_parts_are_their_own() -> None:
     small = Ranker(small.backend, method="first_token", style="compact")
     large = ranker(lambda request: request.choices[0], method="iranker")
     ranking = CascadeRanker(small, large, depth=3).rank("q", items(5))
-    assert requests_of(small)[0].messages[-1].content.endswith("best first")
+    assert requests_of(small)[0].messages[-1].content.endswith("<|best|>")
     assert "Remove the candidates one after another" in requests_of(large)[0].messages[-1].content
     assert len(requests_of(large)) == 2
     assert ranking.ids == ("2", "1", "0", "3", "4")

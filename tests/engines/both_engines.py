@@ -35,7 +35,7 @@ tokenizer = AutoTokenizer.from_pretrained(MODEL)
 labels = tokenizer.convert_tokens_to_ids([f"<{number}>" for number in range(1, 101)])
 pad = tokenizer.pad_token_id
 
-TEXTS = ["red fruit<|list|> cherry <1> lime <2> sky <3> worst first", "bees<|list|> honey <1> stone <2> worst first"]
+TEXTS = ["red fruit<|list|> cherry <1> lime <2> sky <3> <|worst|>", "bees<|list|> honey <1> stone <2> <|worst|>"]
 prompts = [
     tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False)
     for text in TEXTS

@@ -69,7 +69,7 @@ def test_what_it_trains_on_are_prompt_and_right_reply(run: Path) -> None:
         assert (user["role"], assistant["role"]) == ("user", "assistant")
         labels = [f"<{part}>" for part in assistant["content"].strip("<>").split("><")]
         grades = [int(user["content"].split(f" {label}")[0].rsplit("grade ", 1)[1].split()[0]) for label in labels]
-        if user["content"].endswith("worst first"):
+        if user["content"].endswith("<|worst|>"):
             worst += 1
             assert grades == sorted(grades)
         else:

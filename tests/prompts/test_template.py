@@ -171,8 +171,8 @@ def test_a_selection_asks_for_the_other_end_of_what_an_elimination_asks_for(doma
     assert "best first" in best.instruction("append")
     assert "worst first" in worst.instruction("append")
     compact = load_template("compact", "selection", domain)
-    assert compact.user.endswith("best first")
-    assert compact.user == load_template("compact", "elimination", domain).user.replace("worst first", "best first")
+    assert compact.user.endswith("<|best|>")
+    assert compact.user == load_template("compact", "elimination", domain).user.replace("<|worst|>", "<|best|>")
 
 
 def test_a_template_of_one_candidate_may_do_without_labels_or_have_them() -> None:

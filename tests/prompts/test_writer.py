@@ -234,6 +234,30 @@ def test_a_text_may_leave_out_what_it_has_said() -> None:
     assert cut.cut == Usage(truncated_candidates=2)
 
 
+def test_a_query_may_be_said_again_with_each_candidate() -> None:
+    again = template_of(candidate="{text} asked: {query} [{label}]", limits={"query_tokens": 4})
+    example = list_of("one two one", "three", query="long is long is it")
+    assert "\none two one asked: long is long is [A]\nthree asked: long is long is [B]\n" in user_of(
+        write(example, template=again)
+    )
+    once = replace(again, limits=replace(again.limits, words="once"))
+    assert "Query: long is long is\n" in user_of(write(example, template=once))
+    assert "\none two asked: long is [A]\nthree asked: long is [B]\n" in user_of(write(example, template=once))
+    writer = PromptWriter(once, WordTools())
+    assert writer.again("long is long") == "long is"
+    assert PromptWriter(template_of(), WordTools()).again("long is long") == ""
+
+
+def test_a_query_that_is_said_again_counts_for_the_budget() -> None:
+    template = template_of(candidate="{text} {query} {label}")
+    example = list_of(words(30), words(30), query=words(5, "q"))
+    for budget in range(60, 80, 3):
+        written = write(example, budget=budget, template=template)
+        assert WordTools().count_prompt(written.messages) <= budget
+        assert user_of(written).count(words(5, "q")) == 3
+        assert written.cut.truncated_candidates == 2
+
+
 def test_a_snippet_by_query_keeps_the_words_of_the_query() -> None:
     text = f"{words(20)} the lighthouse stands {words(20)}"
     head, query = (

@@ -14,7 +14,8 @@ from unified_ranker import Candidate
 from unified_ranker.exchange import Completion, Request
 
 _NATURAL = re.compile(r"^\[(?P<label>.+)\] (?P<name>item\d+)$", re.MULTILINE)
-_COMPACT = re.compile(r"\b(?P<name>item\d+) (?P<label>\S+)")
+# In a passage's line the query stands again before the label.
+_COMPACT = re.compile(r"\b(?P<name>item\d+)(?: <\|again\|>.*?)? (?P<label>\S+)(?= item\d| <\||$| grade$)")
 
 
 def items(n: int) -> list[Candidate]:
@@ -79,7 +80,8 @@ class Critic:
         content = request.messages[-1].content
         if "Grade how" in content or "Does the passage" in content or content.endswith(" grade"):
             return self._grade(request)
-        worst = "worst first" in content or ("helps least" in content and "Rank all" not in content)
+        least = "helps least" in content and "Rank all" not in content
+        worst = "worst first" in content or content.endswith("<|worst|>") or least
         ids, said = ids_by_label(request), set(re.split(r"</?\w+>|\n", request.reply_prefix))
         seen = {label: (-1 if worst else 1) * self.worth[id] for label, id in ids.items()}
         labels = sorted(request.choices or (label for label in ids if label not in said), key=seen.__getitem__)[::-1]

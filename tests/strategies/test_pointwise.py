@@ -100,7 +100,7 @@ def test_each_prompt_shows_one_candidate_without_a_label() -> None:
     assert "Passage:\nitem0\n" in backend.requests[0].messages[-1].content
     _, compact = ask(lambda request: "0", 3, score="grade", style="compact")
     assert [ids_listed(request) for request in compact.requests] == [["0"], ["1"], ["2"]]
-    assert compact.requests[0].messages[-1].content == "fruit <|list|> item0 A grade"
+    assert compact.requests[0].messages[-1].content == "fruit <|list|> item0 <|again|> fruit A grade"
 
 
 def test_all_candidates_of_all_queries_are_one_batch() -> None:
@@ -300,5 +300,5 @@ def test_each_domain_has_a_prompt_of_its_own() -> None:
             content = backend.requests[-1].messages[-1].content
             assert "earlier" in content
             assert "{" not in content
-        # Compact prompts of small models differ in how often they say a history, if at all.
-        assert len({request.messages for request in backend.requests}) == (6 if style == "natural" else 4)
+        # Compact prompts of small models differ in how often they say a history or a query, if at all.
+        assert len({request.messages for request in backend.requests}) == 6

@@ -15,6 +15,7 @@ from unified_ranker.strategies.registry import method_named
 from unified_ranker.training.bags import Bags, readout_target
 from unified_ranker.training.encode import Encoded, encode
 from unified_ranker.training.recipe import Recipe, parse_recipe
+from unified_ranker.training.tokenizer import AGAIN, LIST
 
 # fmt: off
 WORDS = (
@@ -125,16 +126,23 @@ def encoded(
     )
 
 
-def bags_of(encoded: Encoded, *, mark: int, sharpness: float) -> Bags:
-    """Cut a training sequence at the list mark and at the labels.
+def bags_of(encoded: Encoded, tools: TokenizerTools, *, sharpness: float) -> Bags:
+    """Cut a training sequence at the list mark, at the labels, and where the query is said again.
 
     Args:
         encoded: The sequence.
-        mark: Token id of the list mark.
+        tools: The tokenizer.
         sharpness: See :class:`~unified_ranker.training.recipe.LossPart`.
     """
+    mark, again = tools.tokenizer.convert_tokens_to_ids([LIST, AGAIN])
     begin = encoded.tokens.index(mark)
     ordered = sorted(encoded.candidates)
     starts = [begin, *(place for place, _ in ordered[:-1])]
-    texts = tuple(encoded.tokens[start + 1 : place] for start, (place, _) in zip(starts, ordered, strict=True))
-    return Bags(encoded.tokens[1:begin], texts, readout_target([grade for _, grade in ordered], sharpness))
+    texts = [encoded.tokens[start + 1 : place] for start, (place, _) in zip(starts, ordered, strict=True)]
+    said: tuple[int, ...] = ()
+    if again in encoded.tokens:
+        cuts = [text.index(again) for text in texts]
+        (said,) = {text[cut + 1 :] for text, cut in zip(texts, cuts, strict=True)}
+        texts = [text[:cut] for text, cut in zip(texts, cuts, strict=True)]
+    target = readout_target([grade for _, grade in ordered], sharpness)
+    return Bags(encoded.tokens[1:begin], tuple(texts), target, again=said)

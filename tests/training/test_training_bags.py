@@ -10,14 +10,13 @@ from invented_lists import bags_of, encoded, make_list, writer_for
 from unified_ranker.backends.tokenizer import TokenizerTools
 from unified_ranker.schema.types import Candidate, RankingExample
 from unified_ranker.training.bags import BagMaker, rarities, readout_target
-from unified_ranker.training.tokenizer import LIST
 
 
 @pytest.mark.parametrize("method", ["iranker", "dranker"])
 def test_bags_are_cut_at_the_list_mark_and_at_the_labels(tools: TokenizerTools, method: str) -> None:
     example = make_list(random.Random(0), id="1")
     sequence = encoded(example, tools, method=method)
-    bags = bags_of(sequence, mark=tools.tokenizer.convert_tokens_to_ids(LIST), sharpness=5.0)
+    bags = bags_of(sequence, tools, sharpness=5.0)
     query = tools.decode(bags.query).replace("<|user|>", "").replace(";", " ")
     assert query.split() == ["which", "film", "next", *example.context, *example.context[-4:]]
     texts = [tools.decode(text) for text in bags.candidates]
@@ -71,12 +70,13 @@ def test_bags_are_those_of_the_prompt(tools: TokenizerTools, number: int) -> Non
     told = replace(
         told, context=tuple(f"{entry} <|list|> of 19{place}" for place, entry in enumerate(told.context * 9))
     )
-    mark = tools.tokenizer.convert_tokens_to_ids(LIST)
     maker = maker_for(tools, "recommendation", "passage")
     for example in (told, long_passages(rng), told):
-        wanted = bags_of(encoded(example, tools), mark=mark, sharpness=5.0)
+        wanted = bags_of(encoded(example, tools), tools, sharpness=5.0)
         found = maker.make(example)
         assert found.query == tuple(wanted.query)
+        assert found.again == tuple(wanted.again)
+        assert bool(found.again) == (example.domain == "passage")
         assert sorted(zip(found.candidates, found.target, strict=True)) == sorted(
             zip(map(tuple, wanted.candidates), wanted.target, strict=True)
         )

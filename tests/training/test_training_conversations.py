@@ -148,8 +148,8 @@ def test_the_other_methods_of_a_mixture_are_taught_beside_the_main_one(planned: 
     grades = sum(reply in {"0", "1", "2", "3", "4"} for reply in replies)
     assert 5 <= grades <= 28
     ends = Counter(
-        next(mark for mark in ("worst first", "best first", "grade") if mark in row[-2]["content"]) for row in rows
+        next(mark for mark in ("<|worst|>", "<|best|>", "grade") if mark in row[-2]["content"]) for row in rows
     )
-    assert set(ends) == {"worst first", "best first", "grade"}
+    assert set(ends) == {"<|worst|>", "<|best|>", "grade"}
     assert ends["grade"] == grades
-    assert 18 <= ends["worst first"] <= 44
+    assert 18 <= ends["<|worst|>"] <= 44

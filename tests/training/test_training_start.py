@@ -20,11 +20,14 @@ from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.encode import Encoded
 from unified_ranker.training.heads import NEAR, SLOPE, nearness
 from unified_ranker.training.recipe import load_recipe
-from unified_ranker.training.start import CODE, MANY, MATCHED, NORM, UNKNOWN, Words, make_model, with_further
+from unified_ranker.training.start import CODE, MANY, MATCHED, NORM, NOTED, UNKNOWN, Words, make_model, with_further
 from unified_ranker.training.tokenizer import (
+    AGAIN,
+    BEST,
     END,
     LIST,
     ROLES,
+    WORST,
     frequent_names,
     frequent_words,
     label_names,
@@ -79,7 +82,7 @@ def test_the_vocabulary_is_as_long_as_the_tokenizer(model: Any, tokenizer: Any) 
     assert model.config.vocab_size == len(tokenizer) == model.get_input_embeddings().weight.shape[0]
 
 
-@pytest.mark.parametrize("label", [*label_names(30), END, LIST, *(f"<|{role}|>" for role in ROLES)])
+@pytest.mark.parametrize("label", [*label_names(30), END, LIST, AGAIN, WORST, BEST, *(f"<|{role}|>" for role in ROLES)])
 def test_a_label_or_mark_is_a_single_token_wherever_it_stands(tokenizer: Any, label: str) -> None:
     number = tokenizer.convert_tokens_to_ids(label)
     for text in (label, f"red{label}blue", f"red {label} blue"):
@@ -96,10 +99,10 @@ def test_labels_survive_decoding_that_drops_special_tokens(tokenizer: Any) -> No
 def test_a_saved_tokenizer_reads_alike(tokenizer: Any, tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
-    chat = [{"role": "user", "content": f"red wine {LIST} a<1> b<2> worst first"}]
+    chat = [{"role": "user", "content": f"red wine {LIST} a<1> b<2> {WORST}"}]
     for made in (tokenizer, again):
         assert made.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == (
-            f"<|user|>red wine {LIST} a<1> b<2> worst first<|end|><|assistant|>"
+            f"<|user|>red wine {LIST} a<1> b<2> {WORST}<|end|><|assistant|>"
         )
     text = f"<|user|>Red wine {LIST} naïve <1> b<2><|end|>"
     assert again(text, add_special_tokens=False)["input_ids"] == tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -165,7 +168,7 @@ def test_a_label_takes_the_mean_of_its_own_words_and_the_list_mark_that_of_the_q
 ) -> None:
     sequence = encoded(lengthy(random.Random(1), words, lengths), tools)
     mark = tools.tokenizer.convert_tokens_to_ids(LIST)
-    bags = bags_of(sequence, mark=mark, sharpness=5.0)
+    bags = bags_of(sequence, tools, sharpness=5.0)
     table = model.get_input_embeddings().weight[:, : SMALL.content].detach()
     states = hidden_states(model, sequence.tokens)[3]
     places = sorted(place for place, _ in sequence.candidates)
@@ -195,67 +198,89 @@ def test_what_is_noted_is_what_the_warm_up_compares(
     if shared is not None:
         table = some_words(model, shared=shared)
         model = make_model(SMALL, tools.tokenizer, seed=0, words=table).eval()
-    mark = tools.tokenizer.convert_tokens_to_ids(LIST)
     for number in range(6):
         sequence = encoded(random_list(random.Random(number), words, size=8, overlap=True), tools, seed=number)
-        ((score,), _) = _scores(table, [bags_of(sequence, mark=mark, sharpness=5.0)], SMALL)
+        ((score,), _) = _scores(table, [bags_of(sequence, tools, sharpness=5.0)], SMALL)
         before_last = hidden_states(model, sequence.tokens[: sequence.prompt_length])[-2]
         seen = before_last[sorted(place for place, _ in sequence.candidates)]
-        noted = seen[:, SMALL.relevance] / seen.square().mean(-1).sqrt()
+        noted = seen[:, SMALL.relevance] / NOTED / seen.square().mean(-1).sqrt()
         assert float(torch.corrcoef(torch.stack([score, noted]))[0, 1]) > 0.98
         assert float((score - noted).abs().max()) < 0.25 * float(noted.abs().max())
 
 
-def test_a_word_of_the_list_notes_its_rarity_if_the_query_has_it(
-    model: Any, tools: TokenizerTools, words: list[str]
+def said_again(tools: TokenizerTools, tokens: Sequence[int]) -> list[list[int]]:
+    """Return the places where each candidate, in the order of the prompt, has the query again."""
+    again = tools.tokenizer.convert_tokens_to_ids(AGAIN)
+    labels, places = set(tools_labels(tools)), list[list[int]]()
+    for begin in (place for place, token in enumerate(tokens) if token == again):
+        end = next(place for place in range(begin, len(tokens)) if tokens[place] in labels)
+        places.append(list(range(begin + 1, end)))
+    return places
+
+
+def told_apart(model: Any) -> torch.Tensor:
+    """Return vectors of words that differ in those dimensions alone in which single words are compared."""
+    torch.manual_seed(2)
+    size = len(SMALL.alike)
+    vectors = torch.nn.functional.normalize(torch.randn(model.config.vocab_size, size), dim=1)
+    return torch.nn.functional.pad(vectors, (0, SMALL.content - size))
+
+
+@pytest.mark.parametrize("shares", ["one", "all but one"])
+@pytest.mark.parametrize("size", [8, 30])
+def test_a_word_that_is_said_again_notes_its_rarity_if_its_own_segment_has_it(
+    model: Any, tools: TokenizerTools, words: list[str], shares: str, size: int
 ) -> None:
-    known = some_words(model, shared=0.5)
+    known = replace(some_words(model, shared=0.5), vectors=told_apart(model))
     assert known.rarity is not None
     made = make_model(SMALL, tools.tokenizer, seed=0, words=known).eval()
-    sequence = encoded(random_list(random.Random(3), words, size=8, overlap=True), tools)
+    example = random_list(random.Random(3), words, size=size, overlap=shares == "one")
+    if shares != "one":
+        asked = example.query.split()
+        texts = [" ".join([*asked[:4], *candidate.text.split()[4:]]) for candidate in example.candidates[1:]]
+        full = [replace(c, text=text) for c, text in zip(example.candidates[1:], texts, strict=True)]
+        example = replace(example, candidates=(example.candidates[0], *full))
+    sequence = encoded(example, tools)
     tokens = sequence.tokens[: sequence.prompt_length]
-    begin = tokens.index(tools.tokenizer.convert_tokens_to_ids(LIST))
     noted = hidden_states(made, tokens)[2][:, SMALL.matched] / MATCHED
-    asked, named = set(tokens[:begin]), set(tools_labels(tools))
-    both = [place for place in range(begin + 1, len(tokens)) if tokens[place] in asked and tokens[place] not in named]
-    others = [place for place in range(begin, len(tokens)) if tokens[place] not in asked or tokens[place] in named]
-    assert len(both) >= 4
-    assert torch.allclose(noted[both], known.rarity[[tokens[place] for place in both]], atol=0.5)
-    assert float(noted[others].abs().max()) < 0.5
+    have, lack = list[int](), list[int]()
+    texts_shown = bags_of(sequence, tools, sharpness=5.0).candidates
+    for places, segment in zip(said_again(tools, tokens), texts_shown, strict=True):
+        for place in places:
+            (have if tokens[place] in segment else lack).append(place)
+    assert len(have) == (4 if shares == "one" else 4 * (size - 1))
+    assert len(have) + len(lack) == 8 * size
+    rarity = known.rarity[[tokens[place] for place in have]]
+    assert float(((noted[have] - rarity) / rarity).abs().median()) < 0.1
+    assert float((noted[have] - rarity).abs().mean()) < 0.5
+    # Only 28 dimensions compare here, and 12 tell the segments apart.
+    assert float(noted[lack].abs().mean()) < 0.25
 
 
-@pytest.mark.parametrize("kind", ["like a word of the query", "all alike"])
-def test_a_word_is_not_taken_for_one_that_it_is_like(
+@pytest.mark.parametrize("kind", ["alike", "of one meaning"])
+def test_several_words_of_one_meaning_count_once(
     kind: str, model: Any, tools: TokenizerTools, words: list[str]
 ) -> None:
+    """Four words of a passage that mean what one word of the query means are worth that one."""
     unit, ids = torch.nn.functional.normalize, tools.tokenizer.convert_tokens_to_ids
-    same, other = list[float](), list[float]()
-    for number in range(6):
-        example = random_list(random.Random(number), words, size=4, overlap=True)
-        asked, strange = example.query.split(), example.candidates[1].text.split()
-        torch.manual_seed(number)
-        vectors = some_words(model, shared=0.5).vectors.clone()
-        if kind == "all alike":
-            common = unit(torch.randn(SMALL.content - 1), dim=0)
-            vectors[:, :-1] = math.sqrt(0.6) * common + math.sqrt(0.4) * unit(vectors[:, :-1], dim=1)
-        else:
-            vectors[ids(strange)] = 0.65 * vectors[ids(asked)] + math.sqrt(1 - 0.65**2) * vectors[ids(strange)]
-        known = Words(unit(vectors, dim=1), shared=0.5)
-        made = make_model(SMALL, tools.tokenizer, seed=number, words=known).eval()
-        sequence = encoded(example, tools)
-        tokens = sequence.tokens[: sequence.prompt_length]
-        listed = range(tokens.index(ids(LIST)) + 1, len(tokens))
-        noted = hidden_states(made, tokens)[2][:, SMALL.matched] / (MATCHED * UNKNOWN)
-        same += [float(noted[place]) for place in listed if tokens[place] in ids(asked)]
-        other += [float(noted[place]) for place in listed if tokens[place] in ids(strange)]
-    assert len(same) >= 24 and len(other) >= 48
-    assert sum(same) / len(same) > 0.8
-    # Only 32 dimensions compare here.
-    assert sum(other) / len(other) < 0.3
+    example = random_list(random.Random(0), words, size=4)
+    asked, meaning = example.query.split(), example.candidates[1].text.split()[:4]
+    vectors = told_apart(model)
+    share = 0.97 if kind == "of one meaning" else 0.1
+    vectors[ids(meaning)] = share * vectors[ids(asked[0])] + math.sqrt(1 - share**2) * vectors[ids(meaning)]
+    made = make_model(SMALL, tools.tokenizer, seed=0, words=Words(unit(vectors, dim=1), shared=0.5)).eval()
+    sequence = encoded(example, tools)
+    tokens = sequence.tokens[: sequence.prompt_length]
+    noted = hidden_states(made, tokens)[2][:, SMALL.matched] / (MATCHED * UNKNOWN)
+    texts = bags_of(sequence, tools, sharpness=5.0).candidates
+    (there,) = [number for number, text in enumerate(texts) if ids(meaning[0]) in text]
+    found = [float(noted[places[0]]) for places in said_again(tools, tokens)]
+    assert found[there] == pytest.approx(1.0 if kind == "of one meaning" else 0.0, abs=0.15)
+    assert max(value for number, value in enumerate(found) if number != there) < 0.2
 
 
 @pytest.mark.parametrize("lengths", [(8, 8, 8), (5, 40, 6, 12)], ids=str)
-def test_a_label_adds_up_what_its_own_words_note(
+def test_a_label_adds_up_what_the_query_s_words_note_of_its_own(
     model: Any, tools: TokenizerTools, words: list[str], lengths: tuple[int, ...]
 ) -> None:
     example = lengthy(random.Random(5), words, lengths)
@@ -265,15 +290,14 @@ def test_a_label_adds_up_what_its_own_words_note(
     example = replace(
         example, candidates=tuple(replace(c, text=t) for c, t in zip(example.candidates, texts, strict=True))
     )
-    known = replace(some_words(model, shared=0.5), rarity=None)
+    known = replace(some_words(model, shared=0.5), vectors=told_apart(model), rarity=None)
     made = make_model(SMALL, tools.tokenizer, seed=0, words=known).eval()
     sequence = encoded(example, tools)
-    mark = tools.tokenizer.convert_tokens_to_ids(LIST)
-    bags = bags_of(sequence, mark=mark, sharpness=5.0)
+    bags = bags_of(sequence, tools, sharpness=5.0)
     third = hidden_states(made, sequence.tokens[: sequence.prompt_length])[3]
-    found = third[sorted(place for place, _ in sequence.candidates), SMALL.relevance]
-    counts = [sum(token in bags.query for token in text) for text in bags.candidates]
-    wanted = [0.5 * UNKNOWN * n * MANY / (MANY + len(t)) for n, t in zip(counts, bags.candidates, strict=True)]
+    found = third[sorted(place for place, _ in sequence.candidates), SMALL.relevance] / NOTED
+    counts = [sum(token in bags.again for token in text) for text in bags.candidates]
+    wanted = [0.5 * UNKNOWN * count * MANY / (MANY + len(bags.again)) for count in counts]
     assert sorted(counts) == list(range(1, len(lengths) + 1))
     assert found.tolist() == pytest.approx(wanted, rel=0.15, abs=0.1)
 
@@ -441,17 +465,3 @@ def test_further_words_start_as_the_mean_of_their_pieces(tokenizer: Any) -> None
     assert len(pieces) > 1
     assert torch.allclose(grown[-1], torch.nn.functional.normalize(pieces.mean(0), dim=0))
     assert with_further(vectors, [], tokenizer) is vectors
-
-
-@pytest.mark.parametrize("word", ["worst", "best"])
-def test_a_vocabulary_without_the_words_for_both_ends_is_refused(
-    word: str, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = type(tokenizer).convert_tokens_to_ids
-
-    def without(self: Any, tokens: Any) -> Any:
-        return self.unk_token_id if tokens == word else known(self, tokens)
-
-    monkeypatch.setattr(type(tokenizer), "convert_tokens_to_ids", without)
-    with pytest.raises(RecipeError, match=f"the vocabulary lacks '{word}'"):
-        make_model(SMALL, tokenizer, seed=0)

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from unified_ranker.training.alike import ALIKE, ENOUGH, first_look, had
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import Bags, readout_target
 from unified_ranker.training.start import MANY, SHARED, Words
-from unified_ranker.training.words import _in_common, _scores, divergence, mean_of, missed, warm_up
+from unified_ranker.training.words import _had, _scores, divergence, mean_of, missed, warm_up
 
 SIZES = Architecture(hidden_size=192, heads=3, layers=5, intermediate_size=32, labels=10)
 WORDS = 300
@@ -127,7 +128,8 @@ def sharing(count: int, *, good: bool) -> list[Bags]:
         words = rng.sample(range(WORDS), 12)
         alike, *others = (words[2:6], words[6:10], [words[0], words[10], words[1], words[11]])
         texts = [others[1], alike, others[0]] if good else [alike, others[1], [words[0], words[10], words[1]]]
-        lists.append(Bags((*words[:2], *words[2:3]), tuple(map(tuple, texts)), (1.0, 0.0, 0.0)))
+        query = (*words[:2], *words[2:3])
+        lists.append(Bags(query, tuple(map(tuple, texts)), (1.0, 0.0, 0.0), again=query))
     return lists
 
 
@@ -136,13 +138,68 @@ def test_what_a_shared_word_is_worth_rises_where_it_helps_and_never_below_nothin
     assert learned(start(), sharing(256, good=False), passes=60).shared == 0
 
 
-def test_shared_words_add_their_rarity_each_time_they_come() -> None:
-    rarity = torch.arange(float(WORDS))
-    words = Words(start().vectors, rarity=rarity)
-    entry = Bags((3, 5, 7), ((5, 9), (3, 3, 7, 8), (1, 2)), (1.0, 0.0, 0.0))
-    found = _in_common(words, [entry, Bags((1,), ((1,),), (1.0,))])
-    wanted = [5 * MANY / (MANY + 2), (3 + 3 + 7) * MANY / (MANY + 4), 0.0, 1 * MANY / (MANY + 1)]
-    assert found.tolist() == [float(torch.tensor(value)) for value in wanted]
+def plain_words(size: int = 28) -> Words:
+    """Return words that differ in those dimensions alone in which single words are compared, each 1 to itself."""
+    torch.manual_seed(3)
+    vectors = nn.functional.normalize(torch.randn(WORDS, size), dim=1)
+    look = nn.functional.pad(torch.eye(size), (0, SIZES.content - 1 - size))
+    return Words(nn.functional.pad(vectors, (0, SIZES.content - size)), rarity=torch.arange(1.0, WORDS + 1), look=look)
+
+
+def test_words_of_the_query_add_their_rarity_once_if_the_candidate_has_them() -> None:
+    words = plain_words()
+    entry = Bags((3, 5, 7), ((5, 9), (3, 3, 7, 8), (1, 2)), (1.0, 0.0, 0.0), again=(3, 5, 7))
+    # What is not said again does not count, whatever the texts have in common.
+    found = _had(words, [entry, Bags((1,), ((1,),), (1.0,))], SIZES)
+    wanted = [6 * MANY / (MANY + 3), (4 + 8) * MANY / (MANY + 3), 0.0, 0.0]
+    assert found.tolist() == pytest.approx(wanted, abs=0.05)
+
+
+@pytest.mark.parametrize("alike", [0.2, 0.5, ENOUGH, 0.6, 0.9])
+def test_a_word_is_found_as_far_as_another_is_alike(alike: float) -> None:
+    """By hand: a softmax over the candidate's words and a place that draws as much as one that is just alike enough."""
+    vectors = torch.zeros(4, SIZES.content)
+    vectors[0, 0] = vectors[3, 1] = 1.0
+    vectors[1:3, 0], vectors[1:3, 2] = alike, math.sqrt(1 - alike**2)
+    look = torch.eye(SIZES.content - 1)
+    one, two = had(vectors, look, [((0,), (1, 3)), ((0,), (1, 2, 3))], torch.tensor([4.0, 0.0, 0.0, 0.0])).tolist()
+    pull, nothing, other = math.exp(ALIKE * alike), math.exp(ALIKE * ENOUGH), 1.0
+    assert one == pytest.approx(4 * (pull + other) / (pull + other + nothing), rel=1e-4)
+    # Two words of one meaning are worth no more than one that is certain.
+    assert two == pytest.approx(4 * (2 * pull + other) / (2 * pull + other + nothing), rel=1e-4)
+    assert two <= 4
+
+
+def test_a_query_and_a_candidate_of_other_lengths_do_not_disturb_each_other() -> None:
+    words = plain_words()
+    assert words.look is not None and words.rarity is not None
+    pairs = [((3, 5), (5, 9, 11)), ((7,), (7,)), ((1, 2, 4, 8), (8,))]
+    together = had(words.vectors, words.look, pairs, words.rarity)
+    alone = torch.cat([had(words.vectors, words.look, [pair], words.rarity) for pair in pairs])
+    assert torch.allclose(together, alone, atol=1e-4)
+
+
+def test_at_first_a_word_is_1_to_itself_on_average_and_common_directions_count_less() -> None:
+    torch.manual_seed(0)
+    scales = torch.linspace(3.0, 0.1, SIZES.content - 1)
+    vectors = nn.functional.pad(nn.functional.normalize(torch.randn(2000, SIZES.content - 1) * scales, dim=1), (0, 1))
+    look = first_look(vectors, 28)
+    assert look.shape == (28, SIZES.content - 1)
+    seen = vectors[:, :-1] @ look.T
+    assert float(seen.square().sum(1).mean()) == pytest.approx(1)
+    # Variances along the directions that are kept differ by their square root alone.
+    kept, plain = seen.var(0), (vectors[:, :28]).var(0)
+    assert float(kept[0] / kept[-1]) == pytest.approx(float((plain[0] / plain[-1]).sqrt()), rel=0.25)
+
+
+def test_what_is_compared_one_by_one_is_learned() -> None:
+    lists = sharing(256, good=True)
+    after = learned(start(), lists, passes=6)
+    assert after.look is not None and not after.look.requires_grad
+    first = first_look(start().vectors, len(SIZES.alike))
+    assert after.look.shape == first.shape
+    assert 0.01 < float((after.look - first).norm() / first.norm()) < 1
+    assert torch.allclose(mean_of([after, after]).look, after.look)  # type: ignore[arg-type]
 
 
 def test_the_loss_is_the_surprise_that_one_of_the_best_comes_first() -> None:

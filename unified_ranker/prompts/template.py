@@ -6,7 +6,7 @@ A template file holds
   hold ``{history}`` and ``{instruction}``;
 - ``candidate``: how one candidate is shown; must hold ``{label}``, and ``{text}`` or ``{title}``. With ``{text}``
   alone a title stands before the text; with ``{title}`` alone the title (or the text of a candidate without one) is
-  all that is shown; with both, each in its place;
+  all that is shown; with both, each in its place. ``{query}`` says the query again with each candidate;
 - ``unlabelled`` (optional): ``true`` for templates that show one candidate at a time; ``candidate`` then needs no
   ``{label}``;
 - ``history`` (optional): what stands for ``{history}`` where an example has a context; must hold ``{items}``;
@@ -15,7 +15,7 @@ A template file holds
 - ``limits`` (optional): ``history`` (most entries), ``history_twice`` (how many of the latest entries are said again at
   its end), ``candidate_tokens``, ``query_tokens``, ``history_tokens`` (most tokens of each text), ``snippet`` (``head``
   keeps the beginning of a text that is cut, ``query`` the stretch with most words of the query) and ``words``: ``once``
-  leaves out of a candidate's text what it has said before, ``all`` nothing.
+  leaves out of a candidate's text, and of a query that is said again, what it has said before, ``all`` nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from unified_ranker.errors import TemplateError, unknown_choice
 _ALLOWED = {
     "system": set[str](),
     "user": {"query", "candidates", "history", "instruction"},
-    "candidate": {"label", "text", "title"},
+    "candidate": {"label", "text", "title", "query"},
     "history": {"items"},
     "history_item": {"text"},
 }

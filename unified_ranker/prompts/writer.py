@@ -184,6 +184,12 @@ class PromptWriter:
         """Return a candidate's text within the template's limit; where the query decides, the part that it asks for."""
         return self._snippet(self._shown(candidate), query=query, limit=self.template.limits.candidate_tokens)
 
+    def again(self, query: str) -> str:
+        """Return what stands for a query, within the template's limit, with each candidate; empty for nothing."""
+        if "query" not in self._placeholders:
+            return ""
+        return said_once(query) if self.template.limits.words == "once" else query
+
     def _clean(self, text: str) -> str:
         return neutralise(text, self.tools.control_tokens)
 
@@ -215,10 +221,10 @@ class PromptWriter:
     def _placeholders(self) -> frozenset[str]:
         return _placeholders_of(self.template.candidate)
 
-    def _line(self, entry: Listed, text: str) -> str:
+    def _line(self, entry: Listed, text: str, *, again: str) -> str:
         # A template that shows both keeps the title whole; one that shows the title alone may have to cut it.
         title = self._clean(entry.candidate.title) if self._placeholders >= {"title", "text"} else text
-        return self.template.candidate.format(label=entry.label, text=text, title=title)
+        return self.template.candidate.format(label=entry.label, text=text, title=title, query=again)
 
     def _fill(
         self,
@@ -232,8 +238,9 @@ class PromptWriter:
         template = self.template
         said = self.said(history)
         items = template.history_separator.join(template.history_item.format(text=entry) for entry in said)
+        again = self.again(query)
         candidates = template.candidate_separator.join(
-            self._line(entry, text) for entry, text in zip(listed, texts, strict=True)
+            self._line(entry, text, again=again) for entry, text in zip(listed, texts, strict=True)
         )
         user = template.user.format(
             query=query,

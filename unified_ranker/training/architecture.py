@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from unified_ranker.errors import RecipeError
 
-# Dimensions of a head whose angle between two tokens stays below half a radian over so many positions.
-SLOW_OVER = 400
+# Dimensions of a head whose angle between two tokens stays below half a radian over so many positions: those of a list,
+# and those of one candidate.
+SLOW_OVER, NEAR_OVER = 400, 72
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class Architecture:
     @property
     def content(self) -> int:
         """Dimensions for what words mean. The last is ballast: how much of a word's norm does not count."""
-        return self.hidden_size - self.head_size - self.head_size // 2 - 9
+        return self.hidden_size - self.head_size - self.head_size // 2 - 12
 
     @property
     def identity(self) -> slice:
@@ -75,31 +76,46 @@ class Architecture:
     @property
     def list_flag(self) -> int:
         """The dimension of "the list begins here"."""
-        return self.hidden_size - 9
+        return self.hidden_size - 12
 
     @property
     def start_flag(self) -> int:
         """The dimension of "the prompt begins here"."""
-        return self.hidden_size - 8
+        return self.hidden_size - 11
 
     @property
     def label_flag(self) -> int:
         """The dimension of "this is a label"."""
-        return self.hidden_size - 7
+        return self.hidden_size - 10
+
+    @property
+    def again_flag(self) -> int:
+        """The dimension of "here the query is said again"."""
+        return self.hidden_size - 9
 
     @property
     def listed(self) -> int:
         """The dimension in which words of the list note that they are not the query's."""
-        return self.hidden_size - 6
+        return self.hidden_size - 8
+
+    @property
+    def again(self) -> int:
+        """The dimension in which words of the list note that they say the query again."""
+        return self.hidden_size - 7
 
     @property
     def rarity(self) -> int:
         """The dimension of how much it says that two texts share this word."""
+        return self.hidden_size - 6
+
+    @property
+    def found(self) -> int:
+        """The dimension in which words of the list note how far their segment has one that means the same."""
         return self.hidden_size - 5
 
     @property
     def matched(self) -> int:
-        """The dimension in which words of the list note that the query has them, too, and how rare they are."""
+        """The dimension of the same, times how rare they are."""
         return self.hidden_size - 4
 
     @property
@@ -125,14 +141,28 @@ class Architecture:
     @property
     def slow(self) -> list[int]:
         """The dimensions of a head that hardly turn over the length of a list, slowest first, less its gates."""
-        half = self.head_size // 2
-        first = math.ceil(half * math.log(2 * SLOW_OVER) / math.log(self.rope_theta))
-        return [place for pair in reversed(range(first, half - 2)) for place in (pair, half + pair)]
+        return self._slower(SLOW_OVER)
+
+    @property
+    def told_apart(self) -> list[int]:
+        """The dimensions of a head by which a word that is said again knows its own segment from the others."""
+        near = self._slower(NEAR_OVER)
+        return near[: len(near) // 6 * 2]
+
+    @property
+    def alike(self) -> list[int]:
+        """The dimensions of a head by which a word that is said again looks for what means the same."""
+        return self._slower(NEAR_OVER)[len(self.told_apart) :]
 
     @property
     def exclusion(self) -> int:
         """The dimension of a head by which labels are left out."""
         return self.head_size // 2 - 2
+
+    def _slower(self, positions: int) -> list[int]:
+        half = self.head_size // 2
+        first = math.ceil(half * math.log(2 * positions) / math.log(self.rope_theta))
+        return [place for pair in reversed(range(first, half - 2)) for place in (pair, half + pair)]
 
     def compared(self, head: int) -> list[int]:
         """Return the dimensions of meaning that a head compares: heads share them out, those that vary most first."""

@@ -22,12 +22,14 @@ class Bags:
         query: Tokens of the query and of its context.
         candidates: Tokens of each candidate.
         target: A distribution over the candidates.
+        again: Tokens of the query as it is said again with each candidate; empty where it is not.
         taught: Whether the target is a teacher's, to be met as a whole, and not that of measured grades.
     """
 
     query: tuple[int, ...]
     candidates: tuple[tuple[int, ...], ...]
     target: tuple[float, ...]
+    again: tuple[int, ...] = ()
     taught: bool = False
 
 
@@ -63,7 +65,13 @@ class BagMaker:
                 self._texts[key] = self._tools.tokens(writer.shown(candidate, query=query))
             texts.append(self._texts[key])
         grades = [example.grade(candidate.id) for candidate in example.candidates]
-        return Bags(tuple(tokens), tuple(texts), readout_target(grades, self._sharpness))
+        again = writer.again(query)
+        return Bags(
+            tuple(tokens),
+            tuple(texts),
+            readout_target(grades, self._sharpness),
+            again=self._tools.tokens(again) if again else (),
+        )
 
     def _entry(self, domain: str, entry: str) -> tuple[int, ...]:
         if (domain, entry) not in self._entries:

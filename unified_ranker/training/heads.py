@@ -83,7 +83,7 @@ class Head:
     def idle(self, gate: int, *, pull: float, unless: Mapping[int, float]) -> None:
         """Have all tokens look at the start of the prompt, but those with a flag; ``unless`` gives its seen size."""
         row = self.at(gate)
-        self.key.weight[row, self.sizes.start_flag] = self.one_at_start
+        self.key.weight[row, self.sizes.start_flag] = self.one_if_alone
         self.query.bias[row] = pull * self.scale
         for flag, size in unless.items():
             self.query.weight[row, flag] = -pull * self.scale / size
@@ -118,8 +118,8 @@ class Head:
         self.out.weight[given, rows] = torch.eye(len(given))
 
     @property
-    def one_at_start(self) -> float:
-        """What turns the start of the prompt into 1: it is a flag alone, which is all that a layer sees of it."""
+    def one_if_alone(self) -> float:
+        """What turns a token into 1 that is a flag alone, such as the start of the prompt, whatever its size."""
         return 1 / math.sqrt(self.sizes.hidden_size)
 
 

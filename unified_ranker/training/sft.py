@@ -21,6 +21,7 @@ from unified_ranker.schema.types import DOMAINS, RankingExample
 from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.registry import method_named
 from unified_ranker.tasks.build import read_split
+from unified_ranker.training.alike import first_look
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import BagMaker
 from unified_ranker.training.encode import Encoded, encode, encode_grade
@@ -28,7 +29,7 @@ from unified_ranker.training.lists import balanced, random_case
 from unified_ranker.training.losses import label_loss, readout_loss, vocabulary_loss
 from unified_ranker.training.mixture import Mixture
 from unified_ranker.training.recipe import Recipe
-from unified_ranker.training.start import Words, make_model
+from unified_ranker.training.start import NOTED, Words, make_model
 from unified_ranker.training.tokenizer import label_names
 from unified_ranker.training.vocabulary import Vocabulary, vocabulary_of
 from unified_ranker.training.warming import warmed_words
@@ -133,8 +134,11 @@ class Trainer:
         """Return what is known of words before the model starts."""
         histories = self.mixture.histories() if self.recipe.words.together else {}
         vectors = self.vocabulary.vectors(architecture.content, histories)
+        # Names are not compared one by one: they stand for what was chosen together, words for what they mean.
+        plain = vectors[: len(vectors) - len(self.vocabulary.names)]
+        words = Words(vectors=vectors, look=first_look(plain, len(architecture.alike)))
         if not self.recipe.words.lists:
-            return Words(vectors=vectors)
+            return words
         # Bags hold what stands in a list, whatever is asked about it; a grade shows one candidate and has none.
         method = next((name for name in self.recipe.methods if name != "pointwise"), "")
         if not method:
@@ -144,7 +148,7 @@ class Trainer:
         return warmed_words(
             self.recipe,
             self.mixture,
-            vectors,
+            words,
             maker,
             architecture,
             data=self.data,
@@ -262,7 +266,7 @@ class Trainer:
             assert self.architecture is not None
             before_last = out.hidden_states[-2]
             scale = before_last.float().pow(2).mean(-1).add(1e-6).rsqrt()
-            relevance = before_last[..., self.architecture.relevance].float() * scale
+            relevance = before_last[..., self.architecture.relevance].float() * scale / NOTED
             readout, parts["readout_top"] = readout_loss(batch, relevance, weights.sharpness)
             parts["readout"] = float(readout.detach())
             total = total + weights.readout * readout

@@ -7,12 +7,13 @@ bag-of-words comparison of :mod:`~unified_ranker.training.words` does before its
 dimensions of its own for what words mean, for label identity, for "which candidate's text is this", and for flags.
 
 - *First layer*: a word of a candidate notes the nearest label before it, whose identity names its segment of the
-  list; the list mark takes the mean of all words before it, which are the query and its context, through a linear map.
-- *Second layer*: a label notes the segment of the nearest word, which is its own candidate; a word of a candidate
-  notes whether the query has it, too, and how rare it is; every token notes whether the nearest of the words "worst"
-  and "best" asks for the one or for the other.
-- *Third layer*: a label takes the mean of the words of its segment, and the sum of the rarities of those that the
-  query has, too, as relevance: the term frequencies of BM25, which a mean of meanings blurs.
+  list, and whether it stands behind the mark after which the query is said again; the list mark takes the mean of all
+  words before it, which are the query and its context, through a linear map.
+- *Second layer*: a label notes the segment of the nearest word, which is its own candidate; a word that is said again
+  notes how far its own segment has one that means the same, and in the feed-forward layer that times its rarity; every
+  token after the mark that asks for the worst or for the best notes which of the two it was.
+- *Third layer*: a label takes the mean of the words of its segment, and as relevance the sum of the rarities of the
+  query's words, each as far as its segment has it: matching of single words, which a mean of meanings blurs.
 - *Last but one*: a label compares the mean with the list mark's, and adds the result to its relevance.
 - *Last layer*: the answer attends to the labels by their relevance, and copies their identity into the prediction:
   one head puts all labels of the list forward, one puts the irrelevant forward and one holds the relevant back, or the
@@ -34,43 +35,46 @@ import torch
 from torch import nn
 
 from unified_ranker.errors import RecipeError
+from unified_ranker.training.alike import ALIKE, ENOUGH, first_look
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.heads import Head
-from unified_ranker.training.tokenizer import LIST, label_names, minilm_folder
+from unified_ranker.training.tokenizer import AGAIN, BEST, LIST, WORST, label_names, minilm_folder
 
 # Norm of every word: of the order of what a layer adds to the residual stream.
 NORM = 16.0
 # The parts of a label: its identity, and the flag that it is one. The flag is large, so that what a label gathers
 # hardly changes its norm, by which a layer divides.
 CODE, FLAG = 12.0, 40.0
-# The list mark (beside an identity of its own) and the start of the prompt, to which attention goes that is to do
-# nothing.
-MARK, START = 24.0, 24.0
+# The list mark (beside an identity of its own), the start of the prompt, to which attention goes that is to do nothing,
+# and the mark behind which the query is said again.
+MARK, START, SAID = 24.0, 24.0, 24.0
 # As large a part of the mark as a label's identity is of a label: a layer sees both alike.
 MARK_CODE = MARK * CODE / FLAG
 # Identity of its segment at a word, beside its meaning.
 SEGMENT = 12.0
-# "worst" and "best": that it is one of them, and which. Large for the same reason: whoever looks for the nearest of
-# them must not find one that seems larger instead.
-DIRECTED = 40.0
-# What is noted of it by every token.
-DIRECTION = 8.0
-# A word that stands in the list; for each nat, a word's rarity, and what is noted of it if the query has it, too.
-LISTED, RARITY, MATCHED = 4.0, 0.25, 0.25
-# Pull of a word towards the same word of the query, how alike another has to be to be taken for the same, and how far
-# what all words have in common is left out of that.
-ALIKE, ENOUGH, APART = 80.0, 0.75, 0.25
+# The marks that ask for the worst and for the best: that it is one of them, and which; and what is noted of it later.
+DIRECTED, DIRECTION = 40.0, 1.0
+# A word that stands in the list, and one that says the query again; how far its segment has it; for each nat, a word's
+# rarity, and what is noted of it as far as the segment has it.
+LISTED, AGAINED, FOUND, RARITY, MATCHED = 4.0, 4.0, 1.0, 0.25, 0.25
+# Pull of a word that is said again towards those of its own segment, beside ALIKE.
+OWN = 200.0
+# A feed-forward unit multiplies by the rarity, as long as that is far from 0 for its gate.
+STEEP = 20.0
 # Pull of a label towards the words that it adds up, and how many it would have to find for their sum to count half.
 ADDED, MANY = 8.0, 200
-# Relevance of a shared word, for each nat, and rarity of a word of which nothing is known.
+# Relevance of a word of the query that the candidate has, for each nat, and rarity of a word of which nothing is known.
 SHARED, UNKNOWN = 0.45, 4.0
-# Pulls of attention: towards the start of the prompt, and where it has to be stronger than the nearest of anything; of
-# words towards the label of the same segment; of a label towards the two that it compares with.
-IDLE, AWAY, SAME, LOOK = 60.0, 200.0, 20.0, 15.0
+# Pulls of attention: towards the start of the prompt, where it has to be stronger than the nearest of anything, and
+# where weaker than what is near; of a label towards the words of its segment, and towards what it compares with.
+IDLE, AWAY, REST, SAME, LOOK = 60.0, 200.0, 14.0, 20.0, 15.0
 # How sharply two meanings are compared, and the size of what is noted.
 SHARPNESS, RELEVANCE = 1.4, 20.0
-# (pull of relevance in the attention, size of what is copied) for each pointer head, where the best is asked for
-POINTER_HEADS = ((0.0, 6.0), (-1.0, -6.0), (1.0, 6.0))
+# Relevance stands at a label at this share of its size: what is large there makes all else at the label look smaller.
+NOTED = 0.25
+# (pull of relevance in the attention, size of what is copied) for each pointer head, where the best is asked for.
+# After the first label the answer is a label itself, at which the direction, and so the pull, is not half as large.
+POINTER_HEADS = ((0.0, 6.0), (-2.0, -6.0), (2.0, 6.0))
 # Pull of labels in the last layer.
 LABELLED = 10.0
 # The output layer is the word embeddings, so that what comes to it has to be small.
@@ -120,12 +124,15 @@ class Words:
         rarity: Inverse document frequency of each of them in nats, (words,); None for an even one.
         turn: Linear map of the query's mean, (``architecture.content``, ``architecture.content``), by which it is
             multiplied from the right; None for none.
-        shared: Relevance of a word that query and candidate share, for each nat of its rarity.
+        look: Linear map under which a word of the query looks for one of the candidate that means the same, see
+            :mod:`~unified_ranker.training.alike`; None for the first one.
+        shared: Relevance of a word of the query that the candidate has, for each nat of its rarity.
     """
 
     vectors: torch.Tensor
     rarity: torch.Tensor | None = None
     turn: torch.Tensor | None = None
+    look: torch.Tensor | None = None
     shared: float = SHARED
 
 
@@ -164,11 +171,12 @@ def make_model(architecture: Architecture, tokenizer: Any, *, seed: int, words: 
     model = LlamaForCausalLM(config)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     size = architecture.head_size
-    # Rows of a random rotation: identities, and what becomes of them in half as many dimensions. All are equally long:
-    # by its length a segment would draw more attention than another.
-    codes = torch.linalg.qr(torch.randn(size, size))[0][: architecture.labels + 1]
-    halves = nn.functional.normalize(torch.randn(len(codes), size // 2), dim=1) * math.sqrt(0.5)
-    short = halves.T @ codes
+    # Identities, and what becomes of them in half as many dimensions. Each identity is a dimension of its own, which no
+    # rounding of weights makes less orthogonal. All are equally long: by its length a segment would draw more attention
+    # than another.
+    codes = torch.eye(size)[: architecture.labels + 1]
+    halves = torch.cat([_even(len(codes), part) for part in _parts_of_segment(architecture)], dim=1)
+    short = (halves / math.sqrt(size)).T @ codes
     with torch.no_grad():
         _lay_out_embeddings(model, tokenizer, architecture, words, codes)
         for layer in model.model.layers:
@@ -182,7 +190,8 @@ def make_model(architecture: Architecture, tokenizer: Any, *, seed: int, words: 
         _lay_out_query(first, architecture, words.turn if words is not None else None)
         _lay_out_own_segments(second, architecture)
         _lay_out_direction(second, architecture)
-        _lay_out_matching(second, architecture, model.model.embed_tokens.weight)
+        _lay_out_finding(second, architecture, _look(words, model.model.embed_tokens.weight, architecture))
+        _lay_out_rarity(model.model.layers[1].mlp, architecture)
         _lay_out_gathering(third, architecture)
         _lay_out_sharing(third, architecture, SHARED if words is None else words.shared)
         _lay_out_comparing(comparing, architecture)
@@ -191,6 +200,24 @@ def make_model(architecture: Architecture, tokenizer: Any, *, seed: int, words: 
         model.model.norm.weight[: architecture.identity.stop] = FINAL_SCALE
         model.model.norm.weight[architecture.identity.stop :] = 0
     return model
+
+
+def _parts_of_segment(architecture: Architecture) -> tuple[int, int]:
+    """Return how many dimensions of a segment words that are said again look at, and the rest."""
+    told = len(architecture.told_apart)
+    return told, architecture.head_size // 2 - told
+
+
+def _even(rows: int, size: int) -> torch.Tensor:
+    """Return random directions, (rows, ``size``), whose squares come to ``size``."""
+    return nn.functional.normalize(torch.randn(rows, size), dim=1) * math.sqrt(size)
+
+
+def _look(words: Words | None, table: torch.Tensor, architecture: Architecture) -> torch.Tensor:
+    if words is not None and words.look is not None:
+        return words.look
+    vectors = table[:, : architecture.content] / NORM if words is None else words.vectors
+    return first_look(vectors, len(architecture.alike))
 
 
 def _lay_out_embeddings(
@@ -213,17 +240,14 @@ def _lay_out_embeddings(
     weight[labels] = 0
     weight[labels, architecture.identity] = CODE * codes[:-1]
     weight[labels, architecture.label_flag] = FLAG
-    (mark, *starts) = tokenizer.convert_tokens_to_ids([LIST, "<|user|>", "<|system|>"])
-    weight[[mark, *starts]] = 0
+    (mark, again, *starts) = tokenizer.convert_tokens_to_ids([LIST, AGAIN, "<|user|>", "<|system|>"])
+    weight[[mark, again, *starts]] = 0
+    weight[again, architecture.again_flag] = SAID
     weight[mark, architecture.identity] = MARK_CODE * codes[-1]
     weight[mark, architecture.list_flag] = MARK
     weight[starts, architecture.start_flag] = START
-    for word, sign in (("worst", -1), ("best", 1)):
-        row = tokenizer.convert_tokens_to_ids(word)
-        if row == tokenizer.unk_token_id:
-            raise RecipeError(
-                f"the vocabulary lacks {word!r}, by which a prompt says which end of the ranking it asks for"
-            )
+    for row, sign in zip(tokenizer.convert_tokens_to_ids([WORST, BEST]), (-1, 1), strict=True):
+        weight[row] = 0
         weight[row, architecture.directed] = DIRECTED
         weight[row, architecture.direction] = sign * DIRECTED
 
@@ -234,6 +258,7 @@ _LABEL, _MARK = math.hypot(CODE, FLAG), math.hypot(MARK_CODE, MARK)
 _SHORT = SEGMENT * math.sqrt(0.5)
 _GATHERED = 7.0
 _WORD = math.hypot(NORM, _SHORT, LISTED)
+_AGAIN_WORD = math.hypot(_WORD, AGAINED)
 _GATHERED_LABEL, _GATHERED_MARK = math.hypot(_LABEL, _SHORT, _GATHERED), math.hypot(_MARK, _GATHERED)
 
 
@@ -245,7 +270,7 @@ def _lay_out_segments(attention: Any, architecture: Architecture, short: torch.T
     head.nearest()
     # Labels and the mark themselves look away, at the start of the prompt.
     gate = head.at(architecture.gates[1])
-    head.key.weight[gate, architecture.start_flag] = head.one_at_start
+    head.key.weight[gate, architecture.start_flag] = head.one_if_alone
     for flag, size in ((architecture.label_flag, label), (architecture.list_flag, mark)):
         head.query.weight[gate, flag] = AWAY * head.scale / size
     head.carry(architecture.identity, architecture.segment, weight=SEGMENT / (CODE * head.seen["label"]), matrix=short)
@@ -256,10 +281,26 @@ def _lay_out_segments(attention: Any, architecture: Architecture, short: torch.T
 
 
 def _lay_out_query(attention: Any, architecture: Architecture, turn: torch.Tensor | None) -> None:
-    """The list mark takes the mean of all words before it."""
-    for number, part in architecture.carried(range(1, architecture.heads)):
-        head = Head(attention, architecture, number, {"mark": _MARK, "word": NORM})
-        head.idle(architecture.gates[0], pull=IDLE, unless={architecture.list_flag: MARK * head.seen["mark"]})
+    """The list mark takes the mean of all words before it; words note whether they say the query again."""
+    norms = {"mark": _MARK, "word": NORM, "label": _LABEL}
+    parts = architecture.carried(range(1, architecture.heads))
+    for number, part in parts:
+        head = Head(attention, architecture, number, norms)
+        if part is parts[-1][1]:
+            # The list mark has neither before it, words have: the nearer of the two says which words they are.
+            head.nearest()
+            head.found_by(
+                {
+                    architecture.label_flag: 1 / (FLAG * head.seen["label"]),
+                    architecture.again_flag: head.one_if_alone,
+                }
+            )
+            head.value.weight[head.at(len(part)), architecture.again_flag] = head.one_if_alone
+            head.out.weight[architecture.again, head.at(len(part))] = AGAINED
+            rest, gate = REST, architecture.gates[1]
+        else:
+            rest, gate = IDLE, architecture.gates[0]
+        head.idle(gate, pull=rest, unless={architecture.list_flag: MARK * head.seen["mark"]})
         head.carry(part, part, weight=1 / head.seen["word"])
         if turn is not None:
             columns = slice(head.at(0), head.at(len(part)))
@@ -274,7 +315,7 @@ def _lay_out_own_segments(attention: Any, architecture: Architecture) -> None:
         {
             architecture.label_flag: -1 / label,
             architecture.list_flag: -1 / mark,
-            architecture.start_flag: -head.one_at_start,
+            architecture.start_flag: -head.one_if_alone,
         },
         bias=1.0,
     )
@@ -284,59 +325,68 @@ def _lay_out_own_segments(attention: Any, architecture: Architecture) -> None:
 
 
 def _lay_out_direction(attention: Any, architecture: Architecture) -> None:
-    """Every token notes which end of the ranking the nearest "worst" or "best" asks for."""
-    head = Head(attention, architecture, 1, {"word": math.sqrt(_WORD**2 + 2 * DIRECTED**2)})
-    size = DIRECTED * head.seen["word"]
-    head.found_by({architecture.directed: 1 / size})
-    head.nearest()
+    """Whatever comes after the mark for the worst or the best notes which of the two it was, however far it is."""
+    head = Head(attention, architecture, 1, {"end": math.hypot(DIRECTED, DIRECTED, _SHORT, LISTED)})
+    size = DIRECTED * head.seen["end"]
+    gate = head.at(architecture.gates[0])
+    head.query.bias[gate] = IDLE * head.scale
+    head.key.weight[gate, architecture.directed] = 1 / size
     place = slice(architecture.direction, architecture.direction + 1)
     head.carry(place, place, weight=DIRECTION / size)
 
 
-def _lay_out_matching(attention: Any, architecture: Architecture, table: torch.Tensor) -> None:
-    """A word of the list looks for the same word in the query, and notes its rarity.
-
-    Words that mean much the same are learned to be alike, but no two are alike in everything: the directions in which
-    words vary most count for less here.
-    """
-    norms = {"word": _WORD, "asked": math.hypot(NORM, RARITY * UNKNOWN)}
-    head = Head(attention, architecture, 2, norms)
-    rows = [head.at(place) for place in architecture.slow]
-    # Not the ballast: words that say nothing are not alike for it.
-    meaning = architecture.content - 1
-    words = table[:, :meaning]
-    variances, directions = torch.linalg.eigh(words.T @ words / len(words))
-    apart = directions * variances.clamp(min=1e-3 * variances.max()) ** -APART
-    seen = torch.linalg.qr(torch.randn(meaning, len(rows)))[0].T @ apart.T
-    # Of a word's square, so much remains on average.
-    size = (words @ seen.T).square().sum(1).mean() * head.seen["word"] * head.seen["asked"]
-    for projection in (head.query, head.key):
-        projection.weight[rows, :meaning] = seen * (ALIKE * head.scale / size).sqrt()
-    head.idle(architecture.gates[0], pull=ENOUGH * ALIKE, unless={})
-    head.query.bias[head.at(architecture.exclusion)] = head.scale
-    head.key.weight[head.at(architecture.exclusion), architecture.listed] = -2 * ALIKE / (LISTED * head.seen["word"])
+def _lay_out_finding(attention: Any, architecture: Architecture, look: torch.Tensor) -> None:
+    """A word that is said again notes how far its own segment has one that means the same."""
+    head = Head(attention, architecture, 2, {"word": _WORD, "again": _AGAIN_WORD})
+    rows, meaning = [head.at(place) for place in architecture.alike], look.shape[1]
+    told, own = [head.at(place) for place in architecture.told_apart], architecture.segment.start
+    code = SEGMENT * math.sqrt(len(told) / architecture.head_size)
+    for projection, kind in ((head.query, "again"), (head.key, "word")):
+        projection.weight[rows, :meaning] = look * math.sqrt(ALIKE * head.scale) / (NORM * head.seen[kind])
+        for row, dimension in zip(told, range(own, own + len(told)), strict=True):
+            projection.weight[row, dimension] = math.sqrt(OWN * head.scale) / (code * head.seen[kind])
+    head.idle(architecture.gates[0], pull=OWN + ENOUGH * ALIKE, unless={})
+    left_out = head.at(architecture.exclusion)
+    head.query.bias[left_out] = head.scale
+    head.key.weight[left_out, architecture.again] = -2 * (OWN + ALIKE) / (AGAINED * head.seen["again"])
     noted = head.at(0)
-    head.value.weight[noted, architecture.rarity] = 1 / (RARITY * head.seen["asked"])
-    head.out.weight[architecture.matched, noted] = MATCHED
+    head.value.weight[noted, architecture.listed] = FOUND / (LISTED * head.seen["word"])
+    head.out.weight[architecture.found, noted] = 1.0
+
+
+def _lay_out_rarity(mlp: Any, architecture: Architecture) -> None:
+    """One unit multiplies what a word has found by how rare it is."""
+    seen = math.sqrt(architecture.hidden_size) / _AGAIN_WORD
+    for projection in (mlp.gate_proj, mlp.up_proj):
+        projection.weight[0] = 0
+    mlp.down_proj.weight[:, 0] = 0
+    mlp.gate_proj.weight[0, architecture.rarity] = STEEP / (RARITY * seen)
+    mlp.up_proj.weight[0, architecture.found] = 1 / (FOUND * seen)
+    mlp.down_proj.weight[architecture.matched, 0] = MATCHED / STEEP
 
 
 def _lay_out_sharing(attention: Any, architecture: Architecture, shared: float) -> None:
-    """A label adds up what its own words note of the query: the start outweighs them, so that no mean is taken."""
-    head = Head(attention, architecture, architecture.heads - 1, _gathering_norms())
-    _look_at_own_words(head, architecture, pull=ADDED)
+    """A label adds up what its words that are said again note: the start outweighs them, so that no mean is taken."""
+    head = Head(attention, architecture, architecture.heads - 1, {**_gathering_norms(), "word": _AGAIN_WORD})
+    # The label has its segment from such a word, which is longer than another and so gave it less.
+    _look_at_own_words(head, architecture, pull=ADDED * _AGAIN_WORD / _WORD)
+    left_out = head.at(architecture.exclusion)
+    head.key.weight[left_out, architecture.listed] = -IDLE / (LISTED * head.seen["word"])
+    head.key.weight[left_out, architecture.again] = IDLE / (AGAINED * head.seen["word"])
     label = FLAG * head.seen["label"]
     away = ADDED + math.log(MANY)
     head.idle(architecture.gates[0], pull=IDLE, unless={architecture.label_flag: label * IDLE / (IDLE - away)})
     summed = head.at(0)
     head.value.weight[summed, architecture.matched] = 1 / (MATCHED * head.seen["word"])
-    head.out.weight[architecture.relevance, summed] = shared * MANY
+    head.out.weight[architecture.relevance, summed] = NOTED * shared * MANY
 
 
 def _lay_out_gathering(attention: Any, architecture: Architecture) -> None:
-    """A label takes the mean of the words of its segment."""
+    """A label takes the mean of the words of its segment, but for those that say the query again."""
     for number, part in architecture.carried(range(architecture.heads)):
         head = Head(attention, architecture, number, _gathering_norms())
         _look_at_own_words(head, architecture, pull=SAME)
+        head.key.weight[head.at(architecture.exclusion), architecture.again] = -IDLE / (AGAINED * head.seen["word"])
         head.idle(architecture.gates[0], pull=IDLE, unless={architecture.label_flag: FLAG * head.seen["label"]})
         head.carry(part, part, weight=1 / head.seen["word"])
 
@@ -369,14 +419,14 @@ def _lay_out_comparing(attention: Any, architecture: Architecture) -> None:
         head.query.weight[gate, architecture.label_flag] = LOOK * head.scale / (FLAG * head.seen["label"])
         for projection, row, sign in ((head.key, gate, 1), (head.value, noted, -1)):
             projection.weight[row, architecture.list_flag] = mark
-            projection.weight[row, architecture.start_flag] = sign * head.one_at_start
-        head.out.weight[architecture.relevance, noted] = RELEVANCE
+            projection.weight[row, architecture.start_flag] = sign * head.one_if_alone
+        head.out.weight[architecture.relevance, noted] = NOTED * RELEVANCE
 
 
 def noted_relevance(
     query: torch.Tensor, candidate: torch.Tensor, shared: torch.Tensor, architecture: Architecture
 ) -> torch.Tensor:
-    """Return the relevance that the starting layout notes at labels, as the last layer sees it.
+    """Return the relevance that the starting layout notes at labels, as the last layer sees it, in its full size.
 
     Args:
         query: What the list mark gathered, (rows, ``architecture.content``).
@@ -386,7 +436,7 @@ def noted_relevance(
     """
     mark = (query.square().sum(-1) + _MARK**2).sqrt()
     plain = candidate.square().sum(-1) + _LABEL**2 + _SHORT**2
-    label = (plain + shared.square()).sqrt()
+    label = (plain + (NOTED * shared).square()).sqrt()
     # Gathering more than usual makes a flag look smaller.
     look = LOOK * _GATHERED_LABEL / label * (_GATHERED_MARK / mark - 1)
     scale = SHARPNESS**2 * architecture.hidden_size / (mark * label * math.sqrt(architecture.head_size))
@@ -397,7 +447,7 @@ def noted_relevance(
         # The difference of the two weights of a softmax over two.
         noted = noted + ((alike + look) / 2).tanh()
     whole = RELEVANCE * noted + shared
-    return whole * math.sqrt(architecture.hidden_size) / (plain + whole.square()).sqrt()
+    return whole * math.sqrt(architecture.hidden_size) / (plain + (NOTED * whole).square()).sqrt()
 
 
 def _lay_out_pointing(attention: Any, architecture: Architecture) -> None:
@@ -406,7 +456,7 @@ def _lay_out_pointing(attention: Any, architecture: Architecture) -> None:
     for number, (pull, copied) in enumerate(POINTER_HEADS):
         head = Head(attention, architecture, number, norms)
         relevant, labelled = head.at(architecture.gates[0]), head.at(architecture.exclusion)
-        head.key.weight[relevant, architecture.relevance] = 1.0
+        head.key.weight[relevant, architecture.relevance] = 1 / NOTED
         head.query.weight[relevant, architecture.direction] = pull * head.scale / (DIRECTION * head.seen["word"])
         head.key.weight[labelled, architecture.label_flag] = 1 / (FLAG * head.seen["label"])
         head.query.bias[labelled] = LABELLED * head.scale

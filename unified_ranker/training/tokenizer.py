@@ -15,6 +15,10 @@ ROLES = ("system", "user", "assistant")
 END = "<|end|>"
 # Stands between query and candidates in the compact prompts.
 LIST = "<|list|>"
+# Stands between a candidate's text and the query that is said again after it.
+AGAIN = "<|again|>"
+# End a compact prompt, and say which end of the ranking comes first.
+WORST, BEST = "<|worst|>", "<|best|>"
 PAD = "<|pad|>"
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
@@ -66,7 +70,7 @@ def make_tokenizer(labels: int, *, vocabulary: Path | None = None, words: Sequen
         known.setdefault(word, len(known))
     base = Tokenizer.from_str(json.dumps(record))
     base.add_special_tokens([AddedToken(f"<|{role}|>", normalized=False) for role in ROLES])
-    base.add_special_tokens([AddedToken(mark, normalized=False) for mark in (END, PAD, LIST)])
+    base.add_special_tokens([AddedToken(mark, normalized=False) for mark in (END, PAD, LIST, AGAIN, WORST, BEST)])
     # Labels are no special tokens: what decodes a reply must not drop them.
     base.add_tokens([AddedToken(label, normalized=False, special=False) for label in label_names(labels)])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=base, eos_token=END, pad_token=PAD, unk_token="[UNK]")

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import BagMaker, Bags, rarities
 from unified_ranker.training.distil import soft_target
@@ -23,7 +21,7 @@ from unified_ranker.training.words import batches, mean_of, warm_up
 def warmed_words(
     recipe: Recipe,
     mixture: Mixture,
-    vectors: torch.Tensor,
+    words: Words,
     maker: BagMaker,
     architecture: Architecture,
     *,
@@ -36,7 +34,7 @@ def warmed_words(
     Args:
         recipe: Its part ``words``, and its seed.
         mixture: Where lists come from, the same as in the run.
-        vectors: Unit vectors to start from, (words, ``architecture.content``).
+        words: What to start from; their rarity is taken from the built lists.
         maker: Makes bags of lists.
         architecture: Sizes of the model.
         data: Folder of built tasks, for teachers.
@@ -56,7 +54,7 @@ def warmed_words(
         if task in mixture.built
     }
     texts = (text for examples in mixture.built.values() for e in examples for text in maker.make(e).candidates)
-    start = Words(vectors=vectors, rarity=rarities(texts, len(vectors)))
+    start = replace(words, rarity=rarities(texts, len(words.vectors)))
 
     def tell(run: int, record: dict[str, float]) -> None:
         on_log({**record, "words_step": run * batches(part.lists) + record["words_step"]})

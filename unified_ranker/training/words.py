@@ -1,9 +1,9 @@
 """Warm up the words of a small model: learn embeddings whose means match before the transformer is trained.
 
 What the starting layout computes is a bag-of-words comparison: the mean embedding of the candidate against the mean
-embedding of the query and history, and the words that both have. That comparison needs no transformer, so that its
-embeddings can be learned from hundreds of thousands of lists in minutes, by the listwise softmax that the readout is
-trained with later.
+embedding of the query and history, and, where the query is said again, how far the candidate has its words. That
+comparison needs no transformer, so that its embeddings can be learned from hundreds of thousands of lists in minutes,
+by the listwise softmax that the readout is trained with later.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from unified_ranker.training.alike import first_look, had
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import Bags
 from unified_ranker.training.start import MANY, NORM, UNKNOWN, Words, noted_relevance
@@ -43,20 +44,21 @@ def warm_up(
         draw: Draws a training list.
         architecture: Sizes of the model that the words are for.
         lists: How many lists to learn from.
-        learning_rate: Of Adam, on unit vectors; falls linearly to 0. The query's map learns at a third of it, and what
-            a shared word is worth at three times it.
+        learning_rate: Of Adam, on unit vectors; falls linearly to 0. The maps of the query's mean and of single words
+            learn at a third of it, and what a word that a candidate has is worth at three times it.
         batch: Lists of a batch.
         on_log: Called with the loss and the share of lists whose best candidate came first, every 100 batches.
 
     Returns:
-        The same words with other vectors, ``turn`` and ``shared``.
+        The same words with other vectors, ``turn``, ``look`` and ``shared``.
     """
-    table = words.vectors.clone().requires_grad_(True)
+    table = words.vectors.clone()
     turn = torch.eye(architecture.content) if words.turn is None else words.turn.clone()
+    look = _look(words, architecture).clone()
     shared = torch.tensor(words.shared)
-    turn.requires_grad_(True)
-    shared.requires_grad_(True)
-    groups = [(table, 1.0), (turn, 1 / 3), (shared, 3.0)]
+    groups = [(table, 1.0), (turn, 1 / 3), (look, 1 / 3), (shared, 3.0)]
+    for tensor, _ in groups:
+        tensor.requires_grad_(True)
     optimizer = torch.optim.Adam(
         [{"params": [tensor], "factor": factor} for tensor, factor in groups], lr=learning_rate, betas=(0.9, 0.99)
     )
@@ -65,7 +67,7 @@ def warm_up(
         chosen = [draw() for _ in range(batch)]
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * group["factor"] * (1 - step / steps)
-        at_hand = Words(vectors=table, rarity=words.rarity, turn=turn)
+        at_hand = Words(vectors=table, rarity=words.rarity, turn=turn, look=look)
         score, mask = _scores(at_hand, chosen, architecture, shared)
         target = torch.zeros_like(score)
         target[mask] = torch.tensor([value for entry in chosen for value in entry.target])
@@ -83,7 +85,13 @@ def warm_up(
         if on_log is not None and ((step + 1) % 100 == 0 or step + 1 == steps):
             on_log({"words_step": step + 1, "loss": sum(losses) / len(losses), "top": sum(tops) / len(tops)})
             losses, tops = [], []
-    return Words(vectors=table.detach(), rarity=words.rarity, turn=turn.detach(), shared=float(shared.detach()))
+    return Words(
+        vectors=table.detach(),
+        rarity=words.rarity,
+        turn=turn.detach(),
+        look=look.detach(),
+        shared=float(shared.detach()),
+    )
 
 
 def mean_of(runs: Sequence[Words]) -> Words:
@@ -92,10 +100,12 @@ def mean_of(runs: Sequence[Words]) -> Words:
     What each run has learned by heart of its own lists is in none of the others.
     """
     turns = [run.turn for run in runs if run.turn is not None]
+    looks = [run.look for run in runs if run.look is not None]
     return Words(
         vectors=nn.functional.normalize(torch.stack([run.vectors for run in runs]).mean(0), dim=1),
         rarity=runs[0].rarity,
         turn=torch.stack(turns).mean(0) if turns else None,
+        look=torch.stack(looks).mean(0) if looks else None,
         shared=sum(run.shared for run in runs) / len(runs),
     )
 
@@ -146,25 +156,26 @@ def _scores(
         mask[row, : len(entry.candidates)] = True
     rows = torch.cat([torch.full((len(entry.candidates),), row) for row, entry in enumerate(chosen)])
     worth = torch.tensor(words.shared) if shared is None else shared
-    values = noted_relevance(query[rows], flat, worth * _in_common(words, chosen), architecture)
+    values = noted_relevance(query[rows], flat, worth * _had(words, chosen, architecture), architecture)
     score = torch.zeros(len(chosen), width).masked_scatter(mask, values)
     return score, mask
 
 
-def _in_common(words: Words, chosen: Sequence[Bags]) -> torch.Tensor:
-    """Return the sum of the rarities of a candidate's words that the query has, too, for each candidate."""
-    places, tokens, weights = list[int](), list[int](), list[float]()
-    for entry in chosen:
-        asked = set(entry.query)
-        for text in entry.candidates:
-            for token in text:
-                if token in asked:
-                    places.append(len(weights))
-                    tokens.append(token)
-            weights.append(MANY / (len(text) + MANY))
+def _look(words: Words, architecture: Architecture) -> torch.Tensor:
+    return first_look(words.vectors, len(architecture.alike)) if words.look is None else words.look
+
+
+def _had(words: Words, chosen: Sequence[Bags], architecture: Architecture) -> torch.Tensor:
+    """Return the sum of the rarities of the query's words, each as far as the candidate has it, for each candidate."""
+    pairs = [(entry.again, text) for entry in chosen for text in entry.candidates]
+    asked = [place for place, (again, _) in enumerate(pairs) if again]
+    if not asked:
+        return torch.zeros(len(pairs))
     rarity = words.rarity if words.rarity is not None else torch.full((len(words.vectors),), UNKNOWN)
-    found = torch.zeros(len(weights)).index_add(0, torch.tensor(places, dtype=torch.long), rarity[tokens])
-    return found * torch.tensor(weights)
+    found = had(words.vectors, _look(words, architecture), [pairs[place] for place in asked], rarity)
+    # What a label adds up comes to less where there is more of it, see MANY.
+    full = torch.tensor([MANY / (len(pairs[place][0]) + MANY) for place in asked])
+    return torch.zeros(len(pairs)).index_add(0, torch.tensor(asked), found * full)
 
 
 def _means(table: torch.Tensor, bags: Sequence[Sequence[int]]) -> torch.Tensor:
