@@ -327,6 +327,33 @@ def test_the_whole_ranking_follows_relevance_before_any_training(
     assert sum(correlations) / len(correlations) > 0.9
 
 
+@pytest.mark.parametrize("method", ["iranker", "dranker"])
+def test_a_long_list_is_ranked_by_what_is_noted_to_its_end(method: str, words: list[str]) -> None:
+    """Ninety candidates, much relevance, and words in the texts that once were taken for what is asked."""
+    sizes = Architecture(hidden_size=312, layers=5, heads=3, intermediate_size=32, context=2048, labels=100)
+    tokenizer = make_tokenizer(100)
+    tools = TokenizerTools(tokenizer, context_tokens=sizes.context, labels=label_names(100))
+    long = make_model(sizes, tokenizer, seed=0, words=None).eval()
+    rng = random.Random(7)
+    query = rng.sample(words, 6)
+    texts = [[*rng.sample(query, rng.randrange(6)), rng.choice(["best", "worst", "river"])] for _ in range(90)]
+    candidates = [Candidate(str(place), text=" ".join(text + rng.sample(words, 3))) for place, text in enumerate(texts)]
+    example = RankingExample(id="long", query=" ".join(query), candidates=tuple(candidates), relevance={"0": 1.0})
+    sequence = encoded(example, tools, method=method)
+    prompt = list(sequence.tokens[: sequence.prompt_length])
+    noted = hidden_states(long, tuple(prompt))[-2][:, sizes.relevance]
+    places = sorted((place for place, _ in sequence.candidates), key=lambda place: float(noted[place]))
+    order = [prompt[place] for place in (places if method == "iranker" else reversed(places))]
+    with torch.no_grad():
+        logits = long(input_ids=torch.tensor([[*prompt, *order]])).logits[0, len(prompt) - 1 :]
+    worth = {prompt[place]: float(noted[place]) for place in places}
+    chosen = [max(order[step:], key=lambda label: float(logits[step][label])) for step in range(len(order) - 1)]
+    # How far what is chosen is from what is noted, as a share of what the list spans.
+    span = max(worth.values()) - min(worth.values())
+    missed = [abs(worth[found] - worth[label]) / span for found, label in zip(chosen, order, strict=False)]
+    assert max(missed) < 0.05
+
+
 def test_labels_of_the_list_come_before_the_other_labels(model: Any, tools: TokenizerTools, words: list[str]) -> None:
     sequence = encoded(random_list(random.Random(1), words, size=5), tools)
     prompt = sequence.tokens[: sequence.prompt_length]

@@ -460,4 +460,6 @@ def _lay_out_pointing(attention: Any, architecture: Architecture) -> None:
         head.query.weight[relevant, architecture.direction] = pull * head.scale / (DIRECTION * head.seen["word"])
         head.key.weight[labelled, architecture.label_flag] = 1 / (FLAG * head.seen["label"])
         head.query.bias[labelled] = LABELLED * head.scale
+        # The start of the prompt has compared itself with itself, and would pass for the most irrelevant of all.
+        head.key.weight[labelled, architecture.start_flag] = -AWAY / LABELLED * head.one_if_alone
         head.carry(architecture.identity, architecture.identity, weight=copied)
