@@ -38,7 +38,8 @@ def first_look(vectors: torch.Tensor, dimensions: int) -> torch.Tensor:
     variances, directions = torch.linalg.eigh(words.T @ words / len(words))
     apart = directions * variances.clamp(min=1e-3 * float(variances.max())) ** -APART
     kept = apart.T.flip(0)[:dimensions]
-    return kept / (words @ kept.T).square().sum(1).mean().sqrt()
+    look: torch.Tensor = kept / (words @ kept.T).square().sum(1).mean().sqrt()
+    return look
 
 
 def had(

@@ -135,6 +135,10 @@ class Words:
     look: torch.Tensor | None = None
     shared: float = SHARED
 
+    def seen_by(self, architecture: Architecture) -> torch.Tensor:
+        """Return the map under which single words are compared, (dimensions of a head for it, content - 1)."""
+        return first_look(self.vectors, len(architecture.alike)) if self.look is None else self.look
+
 
 def make_model(architecture: Architecture, tokenizer: Any, *, seed: int, words: Words | None = None) -> Any:
     """Make the small Llama in its starting layout.
@@ -190,7 +194,8 @@ def make_model(architecture: Architecture, tokenizer: Any, *, seed: int, words: 
         _lay_out_query(first, architecture, words.turn if words is not None else None)
         _lay_out_own_segments(second, architecture)
         _lay_out_direction(second, architecture)
-        _lay_out_finding(second, architecture, _look(words, model.model.embed_tokens.weight, architecture))
+        compared = words or Words(model.model.embed_tokens.weight[:, : architecture.content] / NORM)
+        _lay_out_finding(second, architecture, compared.seen_by(architecture))
         _lay_out_rarity(model.model.layers[1].mlp, architecture)
         _lay_out_gathering(third, architecture)
         _lay_out_sharing(third, architecture, SHARED if words is None else words.shared)
@@ -211,13 +216,6 @@ def _parts_of_segment(architecture: Architecture) -> tuple[int, int]:
 def _even(rows: int, size: int) -> torch.Tensor:
     """Return random directions, (rows, ``size``), whose squares come to ``size``."""
     return nn.functional.normalize(torch.randn(rows, size), dim=1) * math.sqrt(size)
-
-
-def _look(words: Words | None, table: torch.Tensor, architecture: Architecture) -> torch.Tensor:
-    if words is not None and words.look is not None:
-        return words.look
-    vectors = table[:, : architecture.content] / NORM if words is None else words.vectors
-    return first_look(vectors, len(architecture.alike))
 
 
 def _lay_out_embeddings(

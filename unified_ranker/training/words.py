@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from unified_ranker.training.alike import first_look, had
+from unified_ranker.training.alike import had
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import Bags
 from unified_ranker.training.start import MANY, NORM, UNKNOWN, Words, noted_relevance
@@ -54,7 +54,7 @@ def warm_up(
     """
     table = words.vectors.clone()
     turn = torch.eye(architecture.content) if words.turn is None else words.turn.clone()
-    look = _look(words, architecture).clone()
+    look = words.seen_by(architecture).clone()
     shared = torch.tensor(words.shared)
     groups = [(table, 1.0), (turn, 1 / 3), (look, 1 / 3), (shared, 3.0)]
     for tensor, _ in groups:
@@ -161,10 +161,6 @@ def _scores(
     return score, mask
 
 
-def _look(words: Words, architecture: Architecture) -> torch.Tensor:
-    return first_look(words.vectors, len(architecture.alike)) if words.look is None else words.look
-
-
 def _had(words: Words, chosen: Sequence[Bags], architecture: Architecture) -> torch.Tensor:
     """Return the sum of the rarities of the query's words, each as far as the candidate has it, for each candidate."""
     pairs = [(entry.again, text) for entry in chosen for text in entry.candidates]
@@ -172,7 +168,7 @@ def _had(words: Words, chosen: Sequence[Bags], architecture: Architecture) -> to
     if not asked:
         return torch.zeros(len(pairs))
     rarity = words.rarity if words.rarity is not None else torch.full((len(words.vectors),), UNKNOWN)
-    found = had(words.vectors, _look(words, architecture), [pairs[place] for place in asked], rarity)
+    found = had(words.vectors, words.seen_by(architecture), [pairs[place] for place in asked], rarity)
     # What a label adds up comes to less where there is more of it, see MANY.
     full = torch.tensor([MANY / (len(pairs[place][0]) + MANY) for place in asked])
     return torch.zeros(len(pairs)).index_add(0, torch.tensor(asked), found * full)
