@@ -14,7 +14,8 @@ from unified_ranker.training.synthesis.setting import Synthesis
 from unified_ranker.training.synthesis.teacher import Teacher
 
 _NATURAL = re.compile(r"\[(\w+)\] grade (\d+) of place (\d+)")
-_COMPACT = re.compile(r"grade (\d+) of place (\d+) (\w+)")
+# Behind a passage the query stands again.
+_COMPACT = re.compile(r"grade (\d+) of place (\d+)(?: <\|again\|>.*?)? (\w+)(?= grade| <\||$)")
 _ALONE = re.compile(r"grade (\d+) of place (\d+)")
 
 #: Grades by label; and the place in the list of each label.

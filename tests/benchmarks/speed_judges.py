@@ -15,7 +15,7 @@ from unified_ranker.prompts import PromptWriter, load_template
 from unified_ranker.schema.types import Candidate, RankingExample
 
 _NATURAL = re.compile(r"^\[(?P<label>\w+)\] worth (?P<worth>\d+)$", re.MULTILINE)
-_TOY = re.compile(r"grade (?P<grade>\d+) of place (?P<place>\d+) (?P<label><\d+>)")
+_TOY = re.compile(r"grade (?P<grade>\d+) of place (?P<place>\d+)(?: <\|again\|>.*?)? (?P<label><\d+>)")
 
 Script = Callable[[Request], Completion]
 

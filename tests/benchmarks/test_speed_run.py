@@ -23,8 +23,8 @@ from unified_ranker.model_settings import ModelSettings, read_settings, write_se
 
 LISTS, SIZE, REPEATS = 3, 12, 2
 SIZES = (4, 8)
-# Prompts of the compact style in words: three of the query, the list's mark, "worst first", and six of a candidate.
-WORDS = {n: 6 + 6 * n for n in range(1, 40)}
+# Prompts of the compact style in words: three of the query, two marks, and of a candidate six, a mark, and the query again.
+WORDS = {n: 5 + 10 * n for n in range(1, 40)}
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_cost_is_what_each_arm_has_to_ask_for(data: Path, model: Path, loads: Lo
 
 def test_ratios_are_those_of_the_arms(data: Path, model: Path, loads: Loads) -> None:
     found = measured(data, model)
-    rounds, sort = 528, 510
+    rounds, sort = 825, 800
     assert rounds == sum(WORDS[n] for n in range(2, 13)) and sort == WORDS[12] + sum(WORDS[n] for n in range(3, 12))
     ratios, rows = found["ratios"], {row["arm"]: row for row in found["arms"]}
     assert ratios["prompt_tokens_vs_lockstep"] == pytest.approx(rounds / WORDS[12])

@@ -17,6 +17,7 @@ from unified_ranker.prompts.template import parse_template
 from unified_ranker.prompts.writer import PromptWriter
 from unified_ranker.schema.types import Candidate, RankingExample
 from unified_ranker.training.encode import Encoded, encode
+from unified_ranker.training.tokenizer import LIST
 
 BYTES = TokenizerTools(make_byte_tokenizer(), context_tokens=4096)
 METHODS = pytest.mark.parametrize("method", ["iranker", "dranker"])
@@ -149,8 +150,9 @@ def test_candidates_stand_where_their_labels_are(tools: TokenizerTools) -> None:
     assert places == sorted(places)
     assert [place for place in range(sequence.prompt_length) if sequence.tokens[place] in labels] == places
     text = {f"{name} thing": grade for name, grade in zip(NAMES, (1.0, 0.0, 2.0, 0.0), strict=False)}
-    for place, grade in sequence.candidates:
-        assert text[tools.decode(sequence.tokens[place - 2 : place]).strip()] == grade
+    begin = sequence.tokens.index(tools.tokenizer.convert_tokens_to_ids(LIST))
+    for before, (_, grade) in zip([begin, *places[:-1]], sequence.candidates, strict=True):
+        assert text[tools.decode(sequence.tokens[before + 1 : before + 3]).strip()] == grade
 
 
 def test_order_and_labels_change_with_the_seed_alone(tools: TokenizerTools) -> None:
