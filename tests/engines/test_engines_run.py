@@ -235,7 +235,10 @@ def test_rewards_are_those_of_the_orders(run: Path) -> None:
     # The texts tell the grades. Removing the only best candidate at m in play costs 1 - 1/m of the reciprocal rank.
     checked = 0
     for row in rollouts(run):
-        grades = {name: int(grade) for grade, name in re.findall(r"grade (\d+) of place \d+(?: <\|again\|>.*?)? (<\d+>)", row["input"])}
+        grades = {
+            name: int(grade)
+            for grade, name in re.findall(r"grade (\d+) of place \d+(?: <\|again\|>.*?)? (<\d+>)", row["input"])
+        }
         best = max(grades.values())
         if list(grades.values()).count(best) > 1:
             continue
