@@ -23,7 +23,7 @@ from unified_ranker.model_settings import ModelSettings, read_settings, write_se
 
 LISTS, SIZE, REPEATS = 3, 12, 2
 SIZES = (4, 8)
-# Prompts of the compact style in words: three of the query, two marks, and for a candidate its six, a mark and the query.
+# Prompts of the compact style in words: three of the query, two marks; of a candidate six, a mark, the query again.
 WORDS = {n: 5 + 10 * n for n in range(1, 40)}
 
 
