@@ -12,7 +12,7 @@ from torch import nn
 from unified_ranker.training.alike import ALIKE, ENOUGH, first_look, had
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import Bags, readout_target
-from unified_ranker.training.start import MANY, SHARED, Words
+from unified_ranker.training.start import MANY, SHARED, UNKNOWN, Words
 from unified_ranker.training.words import _had, _scores, divergence, mean_of, missed, warm_up
 
 SIZES = Architecture(hidden_size=192, heads=3, layers=5, intermediate_size=32, labels=10)
@@ -134,8 +134,42 @@ def sharing(count: int, *, good: bool) -> list[Bags]:
 
 
 def test_what_a_shared_word_is_worth_rises_where_it_helps_and_never_below_nothing() -> None:
-    assert learned(start(), sharing(256, good=True), passes=6).shared > SHARED
-    assert learned(start(), sharing(256, good=False), passes=60).shared == 0
+    def worth(words: Words) -> float:
+        assert words.rarity is not None and words.shared >= 0 and float(words.rarity.min()) >= 0
+        return float((words.shared * words.rarity).mean())
+
+    assert worth(learned(start(), sharing(256, good=True), passes=6)) > 1.5 * SHARED * UNKNOWN
+    assert worth(learned(start(), sharing(256, good=False), passes=60)) < 0.1 * SHARED * UNKNOWN
+
+
+def telling(count: int) -> list[Bags]:
+    """Return lists whose query has a word that the best candidate has, and a filler that the others have."""
+    rng, lists = random.Random(0), []
+    for _ in range(count):
+        subject, *others = rng.sample(range(20, WORDS), 7)
+        filler = rng.randrange(10)
+        texts = ((subject, *others[:2]), (filler, *others[2:4]), (filler, *others[4:6]))
+        lists.append(Bags((subject, filler), texts, (1.0, 0.0, 0.0), again=(subject, filler)))
+    return lists
+
+
+def test_how_much_a_word_counts_is_learned_from_what_it_tells() -> None:
+    before = replace(start(), rarity=torch.full((WORDS,), 4.0))
+    lists = telling(256)
+    after = learned(before, lists, passes=6)
+    assert after.rarity is not None and not after.rarity.requires_grad
+    # Words of no query stay as they are: they are 10 to 19.
+    assert after.rarity[10:20].tolist() == [4.0] * 10
+    subjects = sorted({entry.again[0] for entry in lists})
+    assert float(after.rarity[:10].max()) < 4 < float(after.rarity[subjects].mean())
+    assert float(after.rarity.min()) >= 0
+    assert before.rarity is not None and set(before.rarity.tolist()) == {4.0}
+
+
+def test_how_much_words_count_is_averaged_over_runs() -> None:
+    some, other = (replace(start(), rarity=torch.full((WORDS,), value)) for value in (2.0, 5.0))
+    mean = mean_of([some, other]).rarity
+    assert mean is not None and set(mean.tolist()) == {3.5}
 
 
 def plain_words(size: int = 28) -> Words:

@@ -121,7 +121,8 @@ class Words:
     Attributes:
         vectors: Unit vectors, (words, ``architecture.content``), for the first tokens of the vocabulary; the last
             dimension is ballast.
-        rarity: Inverse document frequency of each of them in nats, (words,); None for an even one.
+        rarity: How much it says that a candidate has each of them, in nats, (words,): their inverse document frequency,
+            or what was learned from there; None for an even one.
         turn: Linear map of the query's mean, (``architecture.content``, ``architecture.content``), by which it is
             multiplied from the right; None for none.
         look: Linear map under which a word of the query looks for one of the candidate that means the same, see

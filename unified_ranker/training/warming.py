@@ -34,7 +34,7 @@ def warmed_words(
     Args:
         recipe: Its part ``words``, and its seed.
         mixture: Where lists come from, the same as in the run.
-        words: What to start from; their rarity is taken from the built lists.
+        words: What to start from; their rarity starts as that of the built lists.
         maker: Makes bags of lists.
         architecture: Sizes of the model.
         data: Folder of built tasks, for teachers.

@@ -45,18 +45,20 @@ def warm_up(
         architecture: Sizes of the model that the words are for.
         lists: How many lists to learn from.
         learning_rate: Of Adam, on unit vectors; falls linearly to 0. The maps of the query's mean and of single words
-            learn at a third of it, and what a word that a candidate has is worth at three times it.
+            learn at a third of it, what a word that a candidate has is worth at three times it, and how much each word
+            counts, in nats, at thirty times it.
         batch: Lists of a batch.
         on_log: Called with the loss and the share of lists whose best candidate came first, every 100 batches.
 
     Returns:
-        The same words with other vectors, ``turn``, ``look`` and ``shared``.
+        The same words with other vectors, ``rarity``, ``turn``, ``look`` and ``shared``.
     """
-    table = words.vectors.clone()
+    table, rarity = words.vectors.clone(), _rarity(words).clone()
     turn = torch.eye(architecture.content) if words.turn is None else words.turn.clone()
     look = words.seen_by(architecture).clone()
     shared = torch.tensor(words.shared)
-    groups = [(table, 1.0), (turn, 1 / 3), (look, 1 / 3), (shared, 3.0)]
+    # How often a word comes says what it tells apart, not what it asks: "how" is as rare in abstracts as "gene".
+    groups = [(table, 1.0), (rarity, 30.0), (turn, 1 / 3), (look, 1 / 3), (shared, 3.0)]
     for tensor, _ in groups:
         tensor.requires_grad_(True)
     optimizer = torch.optim.Adam(
@@ -67,7 +69,7 @@ def warm_up(
         chosen = [draw() for _ in range(batch)]
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * group["factor"] * (1 - step / steps)
-        at_hand = Words(vectors=table, rarity=words.rarity, turn=turn, look=look)
+        at_hand = Words(vectors=table, rarity=rarity, turn=turn, look=look)
         score, mask = _scores(at_hand, chosen, architecture, shared)
         target = torch.zeros_like(score)
         target[mask] = torch.tensor([value for entry in chosen for value in entry.target])
@@ -79,6 +81,7 @@ def warm_up(
         with torch.no_grad():
             table.copy_(nn.functional.normalize(table, dim=1))
             shared.clamp_(min=0.0)
+            rarity.clamp_(min=0.0)
         losses.append(float(loss.detach()))
         first = score.detach().masked_fill(~mask, -1e9).argmax(-1)
         tops.append(float((target.gather(1, first[:, None])[:, 0] == target.max(-1).values).float().mean()))
@@ -87,7 +90,7 @@ def warm_up(
             losses, tops = [], []
     return Words(
         vectors=table.detach(),
-        rarity=words.rarity,
+        rarity=rarity.detach(),
         turn=turn.detach(),
         look=look.detach(),
         shared=float(shared.detach()),
@@ -103,7 +106,7 @@ def mean_of(runs: Sequence[Words]) -> Words:
     looks = [run.look for run in runs if run.look is not None]
     return Words(
         vectors=nn.functional.normalize(torch.stack([run.vectors for run in runs]).mean(0), dim=1),
-        rarity=runs[0].rarity,
+        rarity=torch.stack([_rarity(run) for run in runs]).mean(0),
         turn=torch.stack(turns).mean(0) if turns else None,
         look=torch.stack(looks).mean(0) if looks else None,
         shared=sum(run.shared for run in runs) / len(runs),
@@ -167,11 +170,14 @@ def _had(words: Words, chosen: Sequence[Bags], architecture: Architecture) -> to
     asked = [place for place, (again, _) in enumerate(pairs) if again]
     if not asked:
         return torch.zeros(len(pairs))
-    rarity = words.rarity if words.rarity is not None else torch.full((len(words.vectors),), UNKNOWN)
-    found = had(words.vectors, words.seen_by(architecture), [pairs[place] for place in asked], rarity)
+    found = had(words.vectors, words.seen_by(architecture), [pairs[place] for place in asked], _rarity(words))
     # What a label adds up comes to less where there is more of it, see MANY.
     full = torch.tensor([MANY / (len(pairs[place][0]) + MANY) for place in asked])
     return torch.zeros(len(pairs)).index_add(0, torch.tensor(asked), found * full)
+
+
+def _rarity(words: Words) -> torch.Tensor:
+    return words.rarity if words.rarity is not None else torch.full((len(words.vectors),), UNKNOWN)
 
 
 def _means(table: torch.Tensor, bags: Sequence[Sequence[int]]) -> torch.Tensor:
