@@ -136,6 +136,11 @@ class Words:
     look: torch.Tensor | None = None
     shared: float = SHARED
 
+    @property
+    def counts(self) -> torch.Tensor:
+        """How much each word counts, in nats, (words,): its rarity, or the same for all."""
+        return torch.full((len(self.vectors),), UNKNOWN) if self.rarity is None else self.rarity
+
     def seen_by(self, architecture: Architecture) -> torch.Tensor:
         """Return the map under which single words are compared, (dimensions of a head for it, content - 1)."""
         return first_look(self.vectors, len(architecture.alike)) if self.look is None else self.look
@@ -233,8 +238,7 @@ def _lay_out_embeddings(
                 f"words of shape {tuple(known.shape)} do not fit {weight.shape[0]} tokens of {content} dimensions"
             )
         weight[: len(known), :content] = NORM * known
-        if words.rarity is not None:
-            weight[: len(known), architecture.rarity] = RARITY * words.rarity
+        weight[: len(known), architecture.rarity] = RARITY * words.counts
     labels = tokenizer.convert_tokens_to_ids(list(label_names(architecture.labels)))
     weight[labels] = 0
     weight[labels, architecture.identity] = CODE * codes[:-1]

@@ -16,7 +16,7 @@ from torch import nn
 from unified_ranker.training.alike import had
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import Bags
-from unified_ranker.training.start import MANY, NORM, UNKNOWN, Words, noted_relevance
+from unified_ranker.training.start import MANY, NORM, Words, noted_relevance
 
 # Lists of a batch.
 BATCH = 128
@@ -53,7 +53,7 @@ def warm_up(
     Returns:
         The same words with other vectors, ``rarity``, ``turn``, ``look`` and ``shared``.
     """
-    table, rarity = words.vectors.clone(), _rarity(words).clone()
+    table, rarity = words.vectors.clone(), words.counts.clone()
     turn = torch.eye(architecture.content) if words.turn is None else words.turn.clone()
     look = words.seen_by(architecture).clone()
     shared = torch.tensor(words.shared)
@@ -106,7 +106,7 @@ def mean_of(runs: Sequence[Words]) -> Words:
     looks = [run.look for run in runs if run.look is not None]
     return Words(
         vectors=nn.functional.normalize(torch.stack([run.vectors for run in runs]).mean(0), dim=1),
-        rarity=torch.stack([_rarity(run) for run in runs]).mean(0),
+        rarity=torch.stack([run.counts for run in runs]).mean(0),
         turn=torch.stack(turns).mean(0) if turns else None,
         look=torch.stack(looks).mean(0) if looks else None,
         shared=sum(run.shared for run in runs) / len(runs),
@@ -170,14 +170,10 @@ def _had(words: Words, chosen: Sequence[Bags], architecture: Architecture) -> to
     asked = [place for place, (again, _) in enumerate(pairs) if again]
     if not asked:
         return torch.zeros(len(pairs))
-    found = had(words.vectors, words.seen_by(architecture), [pairs[place] for place in asked], _rarity(words))
+    found = had(words.vectors, words.seen_by(architecture), [pairs[place] for place in asked], words.counts)
     # What a label adds up comes to less where there is more of it, see MANY.
     full = torch.tensor([MANY / (len(pairs[place][0]) + MANY) for place in asked])
     return torch.zeros(len(pairs)).index_add(0, torch.tensor(asked), found * full)
-
-
-def _rarity(words: Words) -> torch.Tensor:
-    return words.rarity if words.rarity is not None else torch.full((len(words.vectors),), UNKNOWN)
 
 
 def _means(table: torch.Tensor, bags: Sequence[Sequence[int]]) -> torch.Tensor:
