@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from unified_ranker.backends.tokenizer import TokenizerTools
 from unified_ranker.errors import RecipeError
 from unified_ranker.schema.types import Candidate, RankingExample
+from unified_ranker.training.alike import ENOUGH, first_look, had
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.encode import Encoded
 from unified_ranker.training.heads import NEAR, SLOPE, nearness
@@ -298,9 +299,13 @@ def test_a_label_adds_up_what_the_query_s_words_note_of_its_own(
     third = hidden_states(made, sequence.tokens[: sequence.prompt_length])[3]
     found = third[sorted(place for place, _ in sequence.candidates), SMALL.relevance] / NOTED
     counts = [sum(token in bags.again for token in text) for text in bags.candidates]
-    wanted = [0.5 * UNKNOWN * count * MANY / (MANY + len(bags.again)) for count in counts]
     assert sorted(counts) == list(range(1, len(lengths) + 1))
-    assert found.tolist() == pytest.approx(wanted, rel=0.15, abs=0.1)
+    # With 28 dimensions some words of the text are a little like others of the query.
+    pairs = [(bags.again, text) for text in bags.candidates]
+    sums = had(known.vectors, known.seen_by(SMALL), pairs, known.counts)
+    assert sums.tolist() == pytest.approx([UNKNOWN * count for count in counts], rel=0.25)
+    wanted = 0.5 * sums * MANY / (MANY + len(bags.again))
+    assert found.tolist() == pytest.approx(wanted.tolist(), rel=0.15, abs=0.1)
 
 
 @pytest.mark.parametrize("method", ["iranker", "dranker"])
@@ -326,6 +331,35 @@ def test_the_whole_ranking_follows_relevance_before_any_training(
         places = torch.tensor([[order.index(place), by_relevance.index(place)] for place in relevance])
         correlations.append(float(torch.corrcoef(places.T.float())[0, 1]))
     assert sum(correlations) / len(correlations) > 0.9
+
+
+def test_rare_words_of_a_long_list_are_found_and_added_up_as_others_are(words: list[str]) -> None:
+    """Ninety candidates; how far a word is found does not depend on how rare it is, nor its sum on where it stands."""
+    sizes = Architecture(hidden_size=312, layers=5, heads=3, intermediate_size=32, context=4096, labels=100)
+    tokenizer = make_tokenizer(100)
+    tools = TokenizerTools(tokenizer, context_tokens=sizes.context, labels=label_names(100))
+    rng, generator = random.Random(3), torch.Generator().manual_seed(0)
+    vectors = torch.randn(len(tokenizer), sizes.content, generator=generator)
+    vectors[:, -1] = 0
+    vectors = torch.nn.functional.normalize(vectors, dim=1)
+    rarity = 0.2 + 11 * torch.rand(len(tokenizer), generator=generator)
+    # A word is a little less like itself than "as much as nothing" and a bit: where the least of a bias shows.
+    look = first_look(vectors, len(sizes.alike)) * math.sqrt(ENOUGH + 0.05)
+    known = Words(vectors, rarity=rarity, look=look, shared=0.5)
+    made = make_model(sizes, tokenizer, seed=0, words=known).eval()
+    query = rng.sample(words, 6)
+    texts = [[*rng.sample(query, rng.randrange(2, 7)), *rng.sample(words, 6)] for _ in range(90)]
+    candidates = tuple(Candidate(str(place), text=" ".join(text)) for place, text in enumerate(texts))
+    example = RankingExample(id="long", query=" ".join(query), candidates=candidates, relevance={"0": 1.0})
+    sequence = encoded(example, tools)
+    bags = bags_of(sequence, tools, sharpness=5.0)
+    sums = had(vectors, look, [(bags.again, text) for text in bags.candidates], rarity)
+    third = hidden_states(made, sequence.tokens[: sequence.prompt_length])[3]
+    found = third[sorted(place for place, _ in sequence.candidates), sizes.relevance] / NOTED
+    assert float(torch.corrcoef(torch.stack([found, sums]))[0, 1]) > 0.999
+    # The last labels see the words of eighty other segments, the first of none.
+    share = found / sums
+    assert float(share[-30:].mean() / share[:30].mean()) == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize("method", ["iranker", "dranker"])

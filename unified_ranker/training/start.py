@@ -55,14 +55,16 @@ SEGMENT = 12.0
 # The marks that ask for the worst and for the best: that it is one of them, and which; and what is noted of it later.
 DIRECTED, DIRECTION = 40.0, 1.0
 # A word that stands in the list, and one that says the query again; how far its segment has it; for each nat, a word's
-# rarity, and what is noted of it as far as the segment has it.
-LISTED, AGAINED, FOUND, RARITY, MATCHED = 4.0, 4.0, 1.0, 0.25, 0.25
+# rarity, and what is noted of it as far as the segment has it. The last three differ between words, and so are small: a
+# word by a hundredth longer is drawn by a hundredth less, of a pull of hundreds.
+LISTED, AGAINED, FOUND, RARITY, MATCHED = 4.0, 4.0, 0.25, 0.05, 0.05
 # Pull of a word that is said again towards those of its own segment, beside ALIKE.
 OWN = 200.0
 # A feed-forward unit multiplies by the rarity, as long as that is far from 0 for its gate.
 STEEP = 20.0
-# Pull of a label towards the words that it adds up, and how many it would have to find for their sum to count half.
-ADDED, MANY = 8.0, 200
+# Pull of a label towards the words that it adds up, so strong that those of a hundred other segments, whose identities
+# are not quite orthogonal, add nothing; and how many it would have to find for their sum to count half.
+ADDED, MANY = 11.0, 200
 # Relevance of a word of the query that the candidate has, for each nat, and rarity of a word of which nothing is known.
 SHARED, UNKNOWN = 0.45, 4.0
 # Pulls of attention: towards the start of the prompt, where it has to be stronger than the nearest of anything, and
