@@ -13,6 +13,7 @@ from unified_ranker.training.recipe import (
     ModelPart,
     OptimizerPart,
     PromptPart,
+    QuestionsPart,
     Recipe,
     WordsPart,
     load_recipe,
@@ -21,7 +22,14 @@ from unified_ranker.training.recipe import (
 )
 from unified_ranker.training.verl_sft import parse as parse_for_verl
 
-PARTS = {"model": ModelPart, "prompts": PromptPart, "words": WordsPart, "optimizer": OptimizerPart, "loss": LossPart}
+PARTS = {
+    "model": ModelPart,
+    "prompts": PromptPart,
+    "words": WordsPart,
+    "questions": QuestionsPart,
+    "optimizer": OptimizerPart,
+    "loss": LossPart,
+}
 PLAIN: dict[str, Any] = {"name": "plain", "tasks": {"movie": 1}}
 # A value for each field that differs from its default.
 CHANGES = {
@@ -54,6 +62,9 @@ CHANGES = {
     "words.learning_rate": "0.5",
     "words.teachers": "{movie: {item-knn: {}}}",
     "words.temperature": "0.5",
+    "questions.share": "0.5",
+    "questions.tasks": "[trec-dl-2019]",
+    "questions.temperature": "0.5",
     "optimizer.learning_rate": "1e-4",
     "optimizer.last_layer_factor": "0.5",
     "optimizer.last_layer_from": "0.5",
@@ -105,7 +116,8 @@ def test_the_table_of_changes_knows_every_field() -> None:
 
 @pytest.mark.parametrize("key", CHANGES)
 def test_an_override_changes_its_field_and_no_other(tmp_path: Path, key: str) -> None:
-    path = write(tmp_path, PLAIN)
+    # A share of questions needs tasks to take them from.
+    path = write(tmp_path, {**PLAIN, "questions": {"tasks": ["trec-dl-2020"]}})
     before, after = flat(load_recipe(path).to_dict()), flat(load_recipe(path, [f"{key}={CHANGES[key]}"]).to_dict())
     assert {name for name in before if before[name] != after[name]} == {key}
 

@@ -76,6 +76,21 @@ class WordsPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionsPart:
+    """Passage lists of the warm-up that MiniLM teaches, see :mod:`~unified_ranker.training.questions`.
+
+    Attributes:
+        share: Share of the warm-up's passage lists that ask a question which stands in a passage.
+        tasks: The tasks whose passages they are: those of training lists, or of test lists where there are no others.
+        temperature: At which MiniLM's cosines become a distribution over the candidates.
+    """
+
+    share: float = 0.0
+    tasks: Sequence[str] = field(default_factory=list)
+    temperature: float = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerPart:
     """AdamW.
 
@@ -150,6 +165,7 @@ class Recipe:
         model: Where the model starts.
         prompts: How lists are shown.
         words: Warming up word embeddings.
+        questions: What they are taught about questions that stand in passages.
         optimizer: How it learns.
         loss: What it learns from.
         tokens: Length of the run, in tokens without padding.
@@ -171,6 +187,7 @@ class Recipe:
     model: ModelPart = ModelPart()
     prompts: PromptPart = PromptPart()
     words: WordsPart = WordsPart()
+    questions: QuestionsPart = QuestionsPart()
     optimizer: OptimizerPart = OptimizerPart()
     loss: LossPart = LossPart()
     tokens: int = 1_000_000
@@ -186,7 +203,14 @@ class Recipe:
         return asdict(self)
 
 
-_PARTS = {"model": ModelPart, "prompts": PromptPart, "words": WordsPart, "optimizer": OptimizerPart, "loss": LossPart}
+_PARTS = {
+    "model": ModelPart,
+    "prompts": PromptPart,
+    "words": WordsPart,
+    "questions": QuestionsPart,
+    "optimizer": OptimizerPart,
+    "loss": LossPart,
+}
 
 
 def recipe_names() -> list[str]:
@@ -224,7 +248,16 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
     recipe: Recipe = build(Recipe, values, where="")
     if not recipe.tasks:
         raise RecipeError("tasks is empty; name at least one task with its weight")
-    for where, named in (("tasks", recipe.tasks), ("words.teachers", recipe.words.teachers)):
+    asked = recipe.questions.tasks
+    if isinstance(asked, str) or not all(isinstance(name, str) for name in asked):
+        raise RecipeError(f"questions.tasks={asked!r} must be a list of tasks, such as [trec-dl-2019]")
+    if recipe.questions.share and not asked:
+        raise RecipeError(f"questions.share={recipe.questions.share}, but questions.tasks is empty; name the tasks")
+    for where, named in (
+        ("tasks", recipe.tasks),
+        ("words.teachers", recipe.words.teachers),
+        ("questions.tasks", asked),
+    ):
         for name in named:
             try:
                 task_named(name)
@@ -263,6 +296,7 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
         ("optimizer.clip", recipe.optimizer.clip),
         ("words.learning_rate", recipe.words.learning_rate),
         ("words.temperature", recipe.words.temperature),
+        ("questions.temperature", recipe.questions.temperature),
     ):
         if not 0 < rate < math.inf:
             raise RecipeError(f"{where}={rate} must be > 0 and finite")
@@ -272,9 +306,14 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
         raise RecipeError(f"loss.distil={recipe.loss.distil} must be ≥ 0 and finite")
     if not 0 <= recipe.optimizer.words_factor < math.inf:
         raise RecipeError(f"optimizer.words_factor={recipe.optimizer.words_factor} must be ≥ 0 and finite")
-    for name in ("subsets", "fresh", "cloze"):
-        if not 0 <= getattr(recipe, name) <= 1:
-            raise RecipeError(f"{name}={getattr(recipe, name)} must be in [0, 1]")
+    for where, share in (
+        ("subsets", recipe.subsets),
+        ("fresh", recipe.fresh),
+        ("cloze", recipe.cloze),
+        ("questions.share", recipe.questions.share),
+    ):
+        if not 0 <= share <= 1:
+            raise RecipeError(f"{where}={share} must be in [0, 1]")
     if not 0 <= recipe.average < 1:
         raise RecipeError(f"average={recipe.average} must be in [0, 1)")
     if recipe.model.embeddings not in ("minilm", "random"):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from unified_ranker.embedding import Embedder
+from unified_ranker.tasks.registry import task_named
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import BagMaker, Bags, rarities
 from unified_ranker.training.distil import soft_target
 from unified_ranker.training.mixture import Mixture
+from unified_ranker.training.questions import QuestionLists, question_lists
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Words
 from unified_ranker.training.teachers import TaughtScores, taught_scores
@@ -43,7 +47,8 @@ def warmed_words(
             run to run.
 
     Raises:
-        RecipeError: a teacher cannot teach its task.
+        RecipeError: a teacher cannot teach its task, or nothing is asked in the passages of ``questions.tasks``.
+        MissingSourceError: one of those is not built.
         MissingExtraError: a teacher's library is not installed.
     """
     part = recipe.words
@@ -53,6 +58,8 @@ def warmed_words(
         for name, options in teacher.items()
         if task in mixture.built
     }
+    asked = _asked(recipe, mixture, data)
+    rng = random.Random(recipe.seed)
     texts = (text for examples in mixture.built.values() for e in examples for text in maker.make(e).candidates)
     start = replace(words, rarity=rarities(texts, len(words.vectors)))
 
@@ -63,7 +70,7 @@ def warmed_words(
         [
             warm_up(
                 start,
-                lambda: _drawn(mixture, maker, taught, part.temperature),
+                lambda: _drawn(recipe, mixture, maker, taught, asked, rng),
                 architecture,
                 lists=part.lists,
                 learning_rate=part.learning_rate,
@@ -74,12 +81,30 @@ def warmed_words(
     )
 
 
-def _drawn(mixture: Mixture, maker: BagMaker, taught: Mapping[str, TaughtScores], temperature: float) -> Bags:
+def _asked(recipe: Recipe, mixture: Mixture, data: Path) -> QuestionLists | None:
+    passages = any(task_named(task).domain == "passage" for task in mixture.built)
+    if not passages or not recipe.questions.share:
+        return None
+    return question_lists(data, recipe.questions.tasks, embed=Embedder.load())
+
+
+def _drawn(
+    recipe: Recipe,
+    mixture: Mixture,
+    maker: BagMaker,
+    taught: Mapping[str, TaughtScores],
+    asked: QuestionLists | None,
+    rng: random.Random,
+) -> Bags:
     task = mixture.task()
-    example = mixture.example(task)
-    bags = maker.make(example)
-    scores = taught.get(task, {}).get(example.id)
-    if scores is None:
-        return bags
+    if asked is not None and task_named(task).domain == "passage" and rng.random() < recipe.questions.share:
+        example, scores = asked.draw(rng)
+        temperature = recipe.questions.temperature
+    else:
+        example = mixture.example(task)
+        known = taught.get(task, {}).get(example.id)
+        if known is None:
+            return maker.make(example)
+        scores, temperature = known, recipe.words.temperature
     ordered = [scores[candidate.id] for candidate in example.candidates]
-    return replace(bags, target=soft_target(ordered, temperature=temperature), taught=True)
+    return replace(maker.make(example), target=soft_target(ordered, temperature=temperature), taught=True)
