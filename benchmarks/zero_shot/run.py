@@ -128,7 +128,9 @@ def _trained(
         ]
         budget = [] if regime.trained else nothing
         say(f"{regime.name}: supervised training on {', '.join(regime.tasks) if regime.trained else 'nothing'}")
-        recipe = load_recipe(sft_recipe, [*sft, *weights, *budget])
+        # What is ranked, no model has read, whatever its recipe reads besides its tasks.
+        unread = ["questions.share=0"]
+        recipe = load_recipe(sft_recipe, [*sft, *weights, *unread, *budget])
         Trainer(recipe, data=lists, out=home / "sft", on_log=lambda record: None).run()
     if not (with_rl and regime.trained):
         return start

@@ -107,7 +107,14 @@ def recipes(tmp_path: Path) -> dict[str, Any]:
     mine = tmp_path / "mine.yaml"
     mine.write_text(
         yaml.safe_dump(
-            {"name": "mine", "tasks": WEIGHTS, "tokens": 9000, "words": {"lists": 2, "together": True}, "seed": 3}
+            {
+                "name": "mine",
+                "tasks": WEIGHTS,
+                "tokens": 9000,
+                "words": {"lists": 2, "together": True},
+                "questions": {"share": 0.5, "tasks": ["trec-dl-2019"]},
+                "seed": 3,
+            }
         ),
         encoding="utf-8",
     )
@@ -152,6 +159,8 @@ def test_every_regime_has_the_same_recipe_and_overrides_but_for_its_tasks(
     untrained, *trained = [recipe for recipe, _, _ in seams.sft]
     assert (trained[0].tokens, trained[0].optimizer.learning_rate, trained[0].seed) == (500, 1e-3, 3)
     assert all(replace(recipe, tasks={}) == replace(trained[0], tasks={}) for recipe in trained)
+    # Passages of a task that is ranked are not read by the way.
+    assert {recipe.questions.share for recipe, _, _ in seams.sft} == {0.0}
     # The starting weights: all that is learned is left out.
     assert (untrained.tokens, untrained.words.lists, untrained.words.further) == (1, 0, 0)
     assert not untrained.words.together
