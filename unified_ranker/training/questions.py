@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from unified_ranker.errors import RecipeError
 from unified_ranker.schema.types import SPLITS, Candidate, RankingExample
 from unified_ranker.tasks.build import read_split
 from unified_ranker.tasks.registry import task_named
+from unified_ranker.training.cloze import sentences
 
 # A sentence that starts with one of these asks.
 ASKING = frozenset(
@@ -29,7 +31,6 @@ SHORTEST, LONGEST = 3, 14
 NEAREST, NEXT, ANY = (4, 12), (3, 200), 3
 # A question that has so much of what a query for testing says, function words aside, may be that query again.
 SAME = 0.5
-_END = re.compile(r"(?<=[.!?])\s+")
 _WORD = re.compile(r"\w+")
 
 
@@ -54,7 +55,8 @@ class QuestionLists:
             for question in _questions(passage.text):
                 holders.setdefault(question, set()).add(place)
         known = {_says(query) for query in kept}
-        asked = [q for q in sorted(holders) if not any(_same(_says(q), query) for query in known)]
+        says = {question: _says(question) for question in sorted(holders)}
+        asked = [question for question, said in says.items() if not any(_same(said, query) for query in known)]
         # Two of a list have to differ in how near they are.
         self.questions = [q for q in asked if len(self._passages) - len(holders[q]) > 1]
         if not self.questions:
@@ -86,7 +88,7 @@ class QuestionLists:
         example = RankingExample(
             id=f"question-{place}",
             query=self.questions[place],
-            candidates=tuple(Candidate(str(p), self._passages[p].text, title=self._passages[p].title) for p in chosen),
+            candidates=tuple(replace(self._passages[p], id=str(p)) for p in chosen),
             task="questions",
             domain="passage",
             relevance={max(scores, key=lambda id: scores[id]): 1.0},
@@ -126,7 +128,7 @@ def question_lists(data: Path, tasks: Sequence[str], *, embed: Callable[[Sequenc
 
 
 def _questions(text: str) -> Iterable[str]:
-    for sentence in _END.split(text):
+    for sentence in sentences(text):
         words = sentence.lower().strip(" .?!:").split()
         if SHORTEST <= len(words) <= LONGEST and words[0] in ASKING:
             yield " ".join(words)

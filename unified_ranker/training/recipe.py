@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -203,14 +203,8 @@ class Recipe:
         return asdict(self)
 
 
-_PARTS = {
-    "model": ModelPart,
-    "prompts": PromptPart,
-    "words": WordsPart,
-    "questions": QuestionsPart,
-    "optimizer": OptimizerPart,
-    "loss": LossPart,
-}
+#: The parts of a recipe, by name.
+PARTS: dict[str, type] = {entry.name: type(entry.default) for entry in fields(Recipe) if is_dataclass(entry.default)}
 
 
 def recipe_names() -> list[str]:
@@ -242,7 +236,7 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
     if "trainer" in record:
         raise RecipeError(f"trainer={record['trainer']!r}: this recipe is for 'train sft' with verl's trainer")
     values = dict(record)
-    for part, kind in _PARTS.items():
+    for part, kind in PARTS.items():
         if part in values:
             values[part] = build(kind, values[part], where=f"{part}.")
     recipe: Recipe = build(Recipe, values, where="")
