@@ -16,6 +16,7 @@ from unified_ranker.training.rl.recipe import load_recipe, parse_recipe, recipe_
 RUN = Path("runs") / "one"
 LABELS = "+actor_rollout_ref.model.override_config.ranking_labels"
 FROZEN = "+actor_rollout_ref.model.override_config.ranking_frozen_labels"
+WORDS_ALONE = "+actor_rollout_ref.model.override_config.ranking_words_alone"
 MODE = "actor_rollout_ref.rollout.logprobs_mode"
 PROCESSOR = "+actor_rollout_ref.rollout.engine_kwargs.vllm.logits_processors"
 
@@ -141,6 +142,12 @@ def test_labels_are_kept_as_they_are_where_the_recipe_says_so(frozen: bool) -> N
     there = found(platform="cpu", label_tokens=(7, 8), frozen_labels=frozen)
     assert there[LABELS] == [7, 8]
     assert bool(there.get(FROZEN)) is frozen
+
+
+@pytest.mark.parametrize("learns", ["all", "words"])
+def test_words_alone_learn_where_the_recipe_says_so(learns: str) -> None:
+    there = found(platform="cpu", label_tokens=(7, 8), learns=learns)
+    assert there.get(WORDS_ALONE) is (True if learns == "words" else None)
 
 
 def test_labels_of_several_tokens_are_taken_among_the_whole_vocabulary() -> None:

@@ -17,7 +17,7 @@ from unified_ranker.errors import DataError, MissingExtraError, OptionError
 from unified_ranker.model_settings import ModelSettings, read_settings
 from unified_ranker.training.rl.export import LATEST, checkpoint_at, export, export_run, latest_step, remove_unfinished
 from unified_ranker.training.rl.recipe import parse_recipe
-from unified_ranker.training.rl.shared_prompt import FROZEN, LABELS
+from unified_ranker.training.rl.shared_prompt import FROZEN, LABELS, WORDS_ALONE
 
 SETTINGS = ModelSettings(method="iranker", style="natural", token_budget=999, options={"layout": "rounds"})
 
@@ -146,11 +146,11 @@ def test_settings_of_the_run_do_not_stay_with_the_model(tmp_path: Path, tiny_mod
     checkpoint = whole(tiny_model, tmp_path)
     path = checkpoint / "huggingface" / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**config, LABELS: [1, 2], FROZEN: True}), encoding="utf-8")
+    path.write_text(json.dumps({**config, LABELS: [1, 2], FROZEN: True, WORDS_ALONE: True}), encoding="utf-8")
     folder = export(checkpoint, tmp_path / "model", settings=SETTINGS)
     kept = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert kept["hidden_size"] == config["hidden_size"]
-    assert not {LABELS, FROZEN} & set(kept)
+    assert not {LABELS, FROZEN, WORDS_ALONE} & set(kept)
 
 
 def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:

@@ -551,6 +551,14 @@ def test_too_few_accelerators_are_named_with_the_mend(there: int, monkeypatch: p
         check_machine(recipe_of(platform="gpu", gpus=4))
 
 
+def test_words_learn_alone_only_where_a_model_says_which_they_are(data: Path, tmp_path: Path) -> None:
+    save_model(tmp_path / "plain")
+    with pytest.raises(RecipeError, match=r"learns='words': the model '.*plain' does not say.*or learns=all"):
+        prepare(recipe_of(learns="words", model=str(tmp_path / "plain")), data=data, run=tmp_path / "run")
+    found = prepare(recipe_of(learns="words", model="embedded"), data=data, run=tmp_path / "run").settings
+    assert found["+actor_rollout_ref.model.override_config.ranking_words_alone"] is True
+
+
 @pytest.mark.usefixtures("installed")
 def test_the_recipe_that_is_proposed_is_one_for_a_cpu() -> None:
     assert load_recipe("iranker-tiny").platform == "cpu"

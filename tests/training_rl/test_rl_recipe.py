@@ -32,6 +32,7 @@ CHANGES = {
     "mutation": "0.25",
     "form": "cases",
     "frozen_labels": "true",
+    "learns": "words",
     "order": "sequence",
     "steps": "7",
     "batch": "7",
@@ -95,6 +96,7 @@ def test_the_table_of_changes_knows_every_field() -> None:
 NEEDS = {
     "method": ["reward=permutation"],
     "frozen_labels": ["platform=cpu"],
+    "learns": ["platform=cpu"],
     "mutation": ["method=pointwise", "reward=erank", "options={score: grade}"],
 }
 
@@ -303,6 +305,9 @@ COMBINATIONS = [
     ({"form": "cases", "options": {"stop_at": 2}}, r"options\.stop_at .*use options\.max_steps"),
     ({"options": {"stop_at": 2}}, r"options\.stop_at .*use options\.max_steps"),
     ({"group": 1, "verl": {"algorithm.adv_estimator": "grpo"}}, "group=1: a group of one"),
+    ({"learns": "labels"}, "learns='labels' must be one of: all, words"),
+    ({"learns": "words"}, "learns='words' is for platform='cpu'.*set learns='all'"),
+    ({"learns": "words", "platform": "cpu", "options": {"unguided": True}}, "learns='words' is for platform='cpu'"),
     ({"frozen_labels": True}, "frozen_labels=true is for platform='cpu'.*leave it out"),
     ({"frozen_labels": True, "platform": "cpu", "options": {"unguided": True}}, "frozen_labels=true is for"),
     ({"frozen_labels": True, "platform": "cpu", "method": "dranker", "reward": "permutation"}, "frozen_labels=true"),
@@ -333,6 +338,7 @@ def test_what_does_not_go_together_is_named_with_the_mend(changes: dict[str, Any
         {"tasks": {"movie": 0.25, "game": 0}},
         {"reward": "graded", "measure": "rr"},
         {"frozen_labels": True, "platform": "cpu"},
+        {"learns": "words", "platform": "cpu", "method": "setwise", "reward": "rank_r1"},
         {"token_budget": 0, "test_lists": 0},
     ],
 )

@@ -38,7 +38,7 @@ from unified_ranker.errors import RecipeError
 from unified_ranker.training.alike import ALIKE, ENOUGH, first_look
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.heads import Head
-from unified_ranker.training.tokenizer import AGAIN, BEST, LIST, WORST, label_names, minilm_folder
+from unified_ranker.training.tokenizer import AGAIN, BEST, FIRST_MARK, LIST, WORST, label_names, minilm_folder
 
 # Norm of every word: of the order of what a layer adds to the residual stream.
 NORM = 16.0
@@ -83,6 +83,9 @@ LABELLED = 10.0
 FINAL_SCALE = 1 / 8
 # What else there is at the start is small: training is to find it, ranking is not to suffer.
 QUIET = 0.1
+#: Name of the model setting that says where words have what they mean: how many tokens are words, and in how many
+#: dimensions; both count from the first.
+MEANINGS = "ranking_meanings"
 
 
 def minilm_embeddings(size: int) -> torch.Tensor:
@@ -179,6 +182,7 @@ def make_model(architecture: Architecture, tokenizer: Any, *, seed: int, words: 
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
+        **{MEANINGS: [tokenizer.convert_tokens_to_ids(FIRST_MARK), architecture.content]},
     )
     model = LlamaForCausalLM(config)
     model.generation_config.eos_token_id = tokenizer.eos_token_id

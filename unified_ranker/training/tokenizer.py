@@ -12,6 +12,8 @@ from unified_ranker.errors import missing_extra
 from unified_ranker.names import plain
 
 ROLES = ("system", "user", "assistant")
+# Marks come behind all words in the vocabulary, and labels behind all marks.
+FIRST_MARK = f"<|{ROLES[0]}|>"
 END = "<|end|>"
 # Stands between query and candidates in the compact prompts.
 LIST = "<|list|>"

@@ -11,7 +11,7 @@ from unified_ranker.errors import RecipeError, missing_extra
 from unified_ranker.training.rl.cpu_platform import ENVIRONMENT
 from unified_ranker.training.rl.credit import TRAILER
 from unified_ranker.training.rl.recipe import RLRecipe
-from unified_ranker.training.rl.shared_prompt import ANSWERS, FROZEN, LABELS
+from unified_ranker.training.rl.shared_prompt import ANSWERS, FROZEN, LABELS, WORDS_ALONE
 
 PERMUTE = "unified_ranker.backends.permute_logits:PermuteLogits"
 
@@ -107,6 +107,8 @@ def settings(
     elif recipe.restricted:
         # The actor's are those among the whole vocabulary; verl's default would compare them with those after it.
         found["actor_rollout_ref.rollout.logprobs_mode"] = "raw_logprobs"
+    if recipe.learns == "words":
+        found[f"+actor_rollout_ref.model.override_config.{WORDS_ALONE}"] = True
     if ray_address:
         found["+ray_kwargs.ray_init.address"] = ray_address
     if recipe.platform == "cpu":

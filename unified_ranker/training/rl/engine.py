@@ -14,7 +14,6 @@ setting it gives the log-probabilities of verl's engine (tested).
 
 from __future__ import annotations
 
-import types
 from typing import Any
 
 import torch
@@ -23,7 +22,9 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
 from unified_ranker.errors import RecipeError
-from unified_ranker.training.rl.shared_prompt import ANSWERS, FROZEN, LABELS, Packed, pack
+from unified_ranker.training.rl.kept import freeze, keep_all_but_meanings, narrow
+from unified_ranker.training.rl.shared_prompt import ANSWERS, FROZEN, LABELS, WORDS_ALONE, Packed, pack
+from unified_ranker.training.start import MEANINGS
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")
@@ -42,12 +43,15 @@ class SharedPromptEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl ca
         self._labels: list[int] = list(getattr(module.config, LABELS, None) or [])
         self._answers: list[int] = list(getattr(module.config, ANSWERS, None) or [])
         frozen = bool(getattr(module.config, FROZEN, False))
+        alone = bool(getattr(module.config, WORDS_ALONE, False))
         if self._answers:
-            _narrow(module.get_output_embeddings(), self._answers, frozen=False)
+            narrow(module.get_output_embeddings(), self._answers, frozen=alone)
         elif self._labels:
-            _narrow(module.get_output_embeddings(), self._labels, frozen=frozen)
-        if self._labels and frozen:
-            _freeze(module.get_input_embeddings(), self._labels)
+            narrow(module.get_output_embeddings(), self._labels, frozen=frozen or alone)
+        if alone:
+            keep_all_but_meanings(module, *getattr(module.config, MEANINGS))
+        elif self._labels and frozen:
+            freeze(module.get_input_embeddings(), self._labels)
         if self._answers:
             # Labels stand in the prompts alone, and restrict nothing.
             self._labels = []
@@ -105,28 +109,6 @@ class SharedPromptEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl ca
         if tensordict_utils.get_non_tensor_data(data=micro_batch, key="calculate_entropy", default=False):
             found["entropy"] = laid_out(-(logprobs.exp() * logprobs).sum(-1))
         return found
-
-
-def _narrow(output_layer: Any, labels: list[int], *, frozen: bool) -> None:
-    """Let an output layer give the logits of some tokens only; its weights stay whole."""
-    rows = torch.tensor(labels)
-
-    def forward(self: Any, states: torch.Tensor) -> torch.Tensor:
-        weight = self.weight.detach() if frozen else self.weight
-        return torch.nn.functional.linear(states, weight[rows], None if self.bias is None else self.bias[rows])
-
-    output_layer.forward = types.MethodType(forward, output_layer)
-
-
-def _freeze(embeddings: Any, labels: list[int]) -> None:
-    """Let no gradient reach the embeddings of some tokens: they stand in every list, and Adam would carry them far."""
-    rows = torch.tensor(labels)
-
-    def forward(self: Any, ids: torch.Tensor) -> torch.Tensor:
-        states = torch.nn.functional.embedding(ids, self.weight)
-        return torch.where(torch.isin(ids, rows)[..., None], states.detach(), states)
-
-    embeddings.forward = types.MethodType(forward, embeddings)
 
 
 @EngineRegistry.register(model_type="value_model", backend=["fsdp2"], device="cpu")

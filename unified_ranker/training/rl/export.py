@@ -9,7 +9,7 @@ from typing import Any
 
 from unified_ranker.errors import DataError, missing_extra, unknown_choice
 from unified_ranker.model_settings import ModelSettings, write_settings
-from unified_ranker.training.rl.shared_prompt import ANSWERS, FROZEN, LABELS
+from unified_ranker.training.rl.shared_prompt import ANSWERS, FROZEN, LABELS, WORDS_ALONE
 
 DTYPES = ("float32", "bfloat16")
 #: Where verl notes the last step whose checkpoint is whole.
@@ -102,7 +102,7 @@ def export(checkpoint: Path, folder: Path, *, settings: ModelSettings, dtype: st
         if dtype is not None:
             model = model.to(getattr(torch, dtype))
         # Settings of the run, not of the model.
-        for name in (LABELS, FROZEN, ANSWERS):
+        for name in (LABELS, FROZEN, ANSWERS, WORDS_ALONE):
             if hasattr(model.config, name):
                 delattr(model.config, name)
         model.save_pretrained(folder)

@@ -38,6 +38,7 @@ from unified_ranker.training.rl.rows import (
     write_rows,
 )
 from unified_ranker.training.rl.trainable import Trainable, shown, strategies_by_domain
+from unified_ranker.training.start import MEANINGS
 
 # What Ray, verl's actors and vLLM took beside the weights, measured on a machine with two cores.
 BASE_BYTES = 7_000_000_000
@@ -123,7 +124,13 @@ class Setting:
         self.recipe = recipe
         self.source = source_of(recipe)
         own = read_settings(self.source)
-        self.tokenizer, context = _tokenizer(self.source)
+        self.tokenizer, config = _read(self.source)
+        if recipe.learns == "words" and not hasattr(config, MEANINGS):
+            raise RecipeError(
+                f"learns='words': the model {self.source!r} does not say where its words have what they mean; take one "
+                "that train sft started, or learns=all"
+            )
+        context = int(config.get_text_config().max_position_embeddings)
         self.style = recipe.style or own.style
         self.token_budget = recipe.token_budget or own.token_budget or context
         self.tools = TokenizerTools(self.tokenizer, context_tokens=context, labels=own.labels)
@@ -223,7 +230,7 @@ class Setting:
         return prompt + reply, reply
 
 
-def _tokenizer(source: str) -> tuple[Any, int]:
+def _read(source: str) -> tuple[Any, Any]:
     from transformers import AutoConfig
 
     try:
@@ -233,7 +240,7 @@ def _tokenizer(source: str) -> tuple[Any, int]:
         raise BackendError(
             f"cannot load the model {source!r}: {error}\nGive a folder, or a name on the hub where it can be reached"
         ) from error
-    return tokenizer, int(config.get_text_config().max_position_embeddings)
+    return tokenizer, config
 
 
 def prepare(recipe: RLRecipe, *, data: Path, run: Path, ray_address: str | None = None, write: bool = True) -> Prepared:

@@ -20,6 +20,7 @@ PACKAGE = "unified_ranker.training.rl"
 FORMS = ("episodes", "cases")
 ORDERS = ("mixed", "sequence")
 PLATFORMS = ("gpu", "cpu")
+LEARNS = ("all", "words")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,8 @@ class RLRecipe:
         form: ``"episodes"`` (whole lists, on-policy) or ``"cases"`` (the published construction).
         frozen_labels: Keep the embeddings of labels as they are, on a CPU; for models that start here, whose labels are
             laid out.
+        learns: ``"all"`` weights, or ``"words"``: what words mean and nothing else, on a CPU; for models that start
+            here, whose layout ranks by what words mean. Labels stay as they are then, too.
         order: ``"mixed"`` or ``"sequence"``; see :func:`~unified_ranker.training.rl.rows.training_examples`.
         steps: Updates of the rollout policy.
         batch: Rows of a step.
@@ -71,6 +74,7 @@ class RLRecipe:
     mutation: float = 0.0
     form: str = "episodes"
     frozen_labels: bool = False
+    learns: str = "all"
     order: str = "mixed"
     steps: int = 100
     batch: int = 64
@@ -139,6 +143,7 @@ def parse_recipe(record: Mapping[str, Any]) -> RLRecipe:
         ("platform", recipe.platform, PLATFORMS),
         ("method", recipe.method, TRAINED),
         ("form", recipe.form, FORMS),
+        ("learns", recipe.learns, LEARNS),
         ("order", recipe.order, ORDERS),
     ):
         if value not in known:
@@ -180,6 +185,10 @@ def _check_combinations(recipe: RLRecipe) -> None:
     if recipe.frozen_labels and (recipe.platform != "cpu" or not recipe.restricted):
         raise RecipeError(
             "frozen_labels=true is for platform='cpu' and replies that are restricted to labels; leave it out"
+        )
+    if recipe.learns == "words" and (recipe.platform != "cpu" or not recipe.restricted):
+        raise RecipeError(
+            "learns='words' is for platform='cpu' and replies that are restricted to labels; set learns='all'"
         )
     stepwise = recipe.verl.get("algorithm.adv_estimator") == "step_grpo"
     if recipe.form == "cases" and recipe.method != "iranker":

@@ -22,6 +22,8 @@ LABELS = "ranking_labels"
 FROZEN = "ranking_frozen_labels"
 #: Name of the model setting that holds the tokens of all answers, where replies are restricted to grades.
 ANSWERS = "ranking_answers"
+#: Name of the model setting that lets nothing learn but what words mean.
+WORDS_ALONE = "ranking_words_alone"
 
 
 @dataclass(frozen=True)
