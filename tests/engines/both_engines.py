@@ -69,7 +69,7 @@ def batch() -> Any:
 def engine_of(kind: Any, tokens: list[int]) -> Any:
     config = compose(
         settings(
-            load_recipe("iranker-tiny"),
+            load_recipe("iranker-tiny", ["learns=all"]),
             run=Path("run"),
             model=MODEL,
             prompt_tokens=64,
