@@ -66,10 +66,10 @@ def batch() -> Any:
     )
 
 
-def engine_of(kind: Any, tokens: list[int]) -> Any:
+def engine_of(kind: Any, tokens: list[int], *, learns: str = "all") -> Any:
     config = compose(
         settings(
-            load_recipe("iranker-tiny", ["learns=all"]),
+            load_recipe("iranker-tiny", [f"learns={learns}"]),
             run=Path("run"),
             model=MODEL,
             prompt_tokens=64,
@@ -89,8 +89,8 @@ def engine_of(kind: Any, tokens: list[int]) -> Any:
     return made
 
 
-def answered(engine: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Return what verl reads of the responses, and the gradient of the sum of their log-probabilities."""
+def answered(engine: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return what verl reads of the responses, and the gradients of a sum of their log-probabilities."""
     data = batch()
     with engine.train_mode():
         inputs, args = engine.prepare_model_inputs(data)
@@ -103,11 +103,16 @@ def answered(engine: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
                 [row[len(p) - 1 : len(p) - 1 + len(r)] for row, p, r in zip(rows, P, R, strict=True)]
             )
         (wanted["log_probs"] * torch.linspace(1, 2, len(wanted["log_probs"]))).sum().backward()
-        gradients = [
-            getattr(parameter.grad, "full_tensor", lambda g=parameter.grad: g)().flatten()
-            for parameter in engine.module.parameters()
-        ]
-    return {name: value.detach() for name, value in wanted.items()}, torch.cat(gradients)
+        gradients = {
+            name: getattr(parameter.grad, "full_tensor", lambda g=parameter.grad: g)()
+            for name, parameter in engine.module.named_parameters()
+            if parameter.grad is not None
+        }
+    return {name: value.detach() for name, value in wanted.items()}, gradients
+
+
+def flat(gradients: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([gradient.flatten() for gradient in gradients.values()])
 
 
 def by_hand() -> torch.Tensor:
@@ -127,8 +132,13 @@ def by_hand() -> torch.Tensor:
 initialize_global_process_group_ray()
 registered = EngineRegistry.get_engine_cls("language_model", "fsdp2")
 ours, verls = engine_of(registered, []), engine_of(FSDPEngineWithLMHead, [])
-(found, gradient), (other, other_gradient) = answered(ours), answered(verls)
+(found, gradients), (other, other_gradients) = answered(ours), answered(verls)
+gradient, other_gradient = flat(gradients), flat(other_gradients)
 restricted, _ = answered(engine_of(registered, labels))
+of_words = engine_of(registered, labels, learns="words")
+alone, learned = answered(of_words)
+words, dimensions = of_words.module.config.ranking_meanings
+(of_embeddings,) = learned.values()
 # The two responses of one label to the second prompt name one of its two labels each.
 single = [sum(len(row) for row in R[:place]) for place in (1, 4)]
 sys.stdout.write(
@@ -141,6 +151,10 @@ sys.stdout.write(
             "gradient": float((gradient - other_gradient).abs().max()),
             "gradient_norm": float(other_gradient.norm()),
             "restricted": float((restricted["log_probs"] - by_hand()).abs().max()),
+            "alone": float((alone["log_probs"] - restricted["log_probs"]).abs().max()),
+            "alone_learned": list(learned),
+            "alone_norm": float(of_embeddings[:words, :dimensions].norm()),
+            "alone_outside": float(of_embeddings[words:].norm() + of_embeddings[:, dimensions:].norm()),
             "restricted_sum": float(restricted["log_probs"][single].exp().sum()),
         }
     )

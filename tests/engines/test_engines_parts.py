@@ -337,3 +337,11 @@ def test_restricted_to_labels_it_is_the_policy_that_is_sampled(measured: dict[st
     # Against a softmax over the labels of the prompt that are not yet in the response, worked out on its own.
     assert measured["restricted"] < 1e-4
     assert measured["restricted_sum"] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_words_alone_learn_what_they_mean_alone(measured: dict[str, Any]) -> None:
+    # The policy is the same; what learns of it is one block of one matrix.
+    assert measured["alone"] < 1e-6
+    assert measured["alone_learned"] == ["model.embed_tokens.weight"]
+    assert measured["alone_norm"] > 0.01
+    assert measured["alone_outside"] == 0
