@@ -24,7 +24,10 @@ def run(
     split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many lists of each task.")] = None,
     method: Annotated[
-        str | None, typer.Option("--method", help="Comma-separated methods; none for baselines alone.")
+        str | None,
+        typer.Option(
+            "--method", help="Comma-separated methods; the model's own by default, 'none' for baselines alone."
+        ),
     ] = None,
     baselines: Annotated[
         str, typer.Option("--baselines", help="Comma-separated names; untrained, quick or all for a set of them.")
