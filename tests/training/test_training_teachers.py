@@ -138,6 +138,9 @@ def test_odds_need_probabilities(data: Path, witness: None, factor: float) -> No
     named = rf"words.teachers.router-cost.odds=True, but a teacher scored {factor}"
     with pytest.raises(RecipeError, match=named):
         targets(data, "router-cost", of=[{"witness": {"factor": factor}}], odds=True)
+    # Nor does another teacher make one of it: the mean of the two has no place above 1 or below 0.
+    with pytest.raises(RecipeError, match=named):
+        targets(data, "router-cost", of=[{"witness": {"factor": f}} for f in (factor, 0.1 - factor)], odds=True)
 
 
 @pytest.mark.parametrize("odds", [False, True])

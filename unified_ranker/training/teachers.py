@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from unified_ranker.errors import RecipeError
@@ -49,22 +50,29 @@ def taught_targets(data: Path, task: str, part: TeacherPart, *, seed: int, scrat
         for teacher in part.of
         for name, options in teacher.items()
     ]
+    if part.odds:
+        _check_probabilities(told, task)
     found: dict[str, dict[str, float]] = {}
     for id, first in told[0].items():
-        scores = [sum(scores[id][candidate] for scores in told) / len(told) for candidate in first]
+        scores = [fmean(scores[id][candidate] for scores in told) for candidate in first]
         if part.odds:
-            scores = [_log_odds(score, task) for score in scores]
+            scores = [_log_odds(score) for score in scores]
         found[id] = dict(zip(first, soft_target(scores, temperature=part.temperature), strict=True))
     return found
 
 
-def _log_odds(score: float, task: str) -> float:
-    if not 0 <= score <= 1:
-        raise RecipeError(
-            f"words.teachers.{task}.odds=True, but a teacher scored {score!r}, which is no probability; choose one "
-            "that says probabilities, such as logistic-router, or odds=false"
-        )
-    sure = min(max(score, SURE), 1 - SURE)
+def _check_probabilities(told: Sequence[Taught], task: str) -> None:
+    # Each teacher's own: the mean of 1.4 and .2 looks like one.
+    for score in (score for scores in told for entry in scores.values() for score in entry.values()):
+        if not 0 <= score <= 1:
+            raise RecipeError(
+                f"words.teachers.{task}.odds=True, but a teacher scored {score!r}, which is no probability; choose one "
+                "that says probabilities, such as logistic-router, or odds=false"
+            )
+
+
+def _log_odds(probability: float) -> float:
+    sure = min(max(probability, SURE), 1 - SURE)
     return math.log(sure / (1 - sure))
 
 
