@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import permutation_test
 from toy_runs import result, unbuilt
 from unified_ranker.benchmarks.report.load import Result
-from unified_ranker.benchmarks.report.significance import Comparison, compare_all
+from unified_ranker.benchmarks.report.significance import Comparison, Paired, compare_all, compare_by_task
 
-from unified_ranker.errors import MissingExtraError
+from unified_ranker.errors import MissingExtraError, OptionError
 
 FIRST = [1.0, 0.5, 1.0, 1.0, 0.25, 1.0]
 SECOND = [0.5, 0.5, 0.25, 1.0, 0.2, 0.1]
@@ -165,3 +165,37 @@ def test_without_statsmodels_the_message_names_the_extra_and_the_command(monkeyp
     monkeypatch.setitem(sys.modules, "statsmodels", None)
     with pytest.raises(MissingExtraError, match=r"'statsmodels'.*pip install 'unified-ranker\[bench\]'"):
         compare_all([result("a", FIRST), result("b", SECOND)])
+
+
+def test_two_are_compared_on_each_task_that_both_ranked_in_the_order_of_the_first() -> None:
+    movie, game, cost = (unbuilt(name) for name in ("movie", "game", "router-cost"))
+    one = [result("a", SECOND[:4], task=game), result("a", FIRST, task=movie)]
+    other = [result("b", SECOND, task=cost), result("b", SECOND, task=movie), result("b", FIRST, task=game)]
+    found = compare_by_task(one, other)
+    assert [(pair.task, pair.edition, pair.lists) for pair in found] == [("game", "open", 4), ("movie", "open", 6)]
+    # Of game only the four lists count that both were to rank; nothing is corrected for the other task.
+    assert [(pair.first, pair.second) for pair in found] == [
+        (pytest.approx(2.25 / 4), pytest.approx(3.5 / 4)),
+        (pytest.approx(sum(FIRST) / 6), pytest.approx(sum(SECOND) / 6)),
+    ]
+    assert [pair.p for pair in found] == [
+        pytest.approx(exact(SECOND[:4], FIRST[:4])),
+        pytest.approx(exact(FIRST, SECOND)),
+    ]
+
+
+def test_by_task_what_is_computed_has_a_mean_and_no_test() -> None:
+    (found,) = compare_by_task([result("a", FIRST)], [result("oracle", [1.0] * 6)])
+    assert found == Paired("passage-5", "open", 6, pytest.approx(sum(FIRST) / 6), 1.0, None)
+
+
+def test_by_task_means_stand_as_they_are_where_lower_is_better() -> None:
+    task = unbuilt("router-cost")
+    cheap, dear = (result(n, [0.5] * 6, task=task, cost=v) for n, v in (("cheap", SECOND), ("dear", FIRST)))
+    (found,) = compare_by_task([cheap], [dear], metric="cost")
+    assert found.first < found.second
+
+
+def test_by_task_a_measure_that_is_not_known_is_told() -> None:
+    with pytest.raises(OptionError, match="metric='cost' is not known"):
+        compare_by_task([result("a", FIRST)], [result("b", SECOND)], metric="cost")

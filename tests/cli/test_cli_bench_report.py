@@ -219,6 +219,7 @@ def test_a_comparison_shows_the_lists_that_differ_most_with_the_first_places_of_
     assert result.code == 0, result.err
     assert result.out.splitlines() == [
         "4 lists; toy/one and bm25 differ in RR on 3",
+        "  passage-5 (open), 4 lists: RR 0.6667 and 0.8750, difference -0.2083, p = 0.7500",
         "",
         "passage-5, q0: query of q0",
         "  toy/one: RR 1.000",
@@ -263,6 +264,7 @@ def test_a_comparison_of_a_task_tells_titles_and_history(command: Command, run: 
     assert result.code == 0, result.err
     assert result.out.splitlines() == [
         "1 lists; oracle and toy/one differ in RR on 1",
+        "  movie (open), 1 lists: RR 1.0000 and 0.5000, difference +0.5000",
         "",
         "movie, u0: Which movie next?",
         "  history: seen first · seen last",
@@ -275,7 +277,10 @@ def test_a_comparison_of_a_task_tells_titles_and_history(command: Command, run: 
 
 def test_a_comparison_goes_by_the_measure_that_is_asked_for(command: Command, run: Path) -> None:
     result = command("bench", "compare", "toy/one", "bm25", "--run", run, "--metric", "Success@3")
-    assert result.out.splitlines()[0] == "4 lists; toy/one and bm25 differ in Success@3 on 1"
+    assert result.out.splitlines()[:2] == [
+        "4 lists; toy/one and bm25 differ in Success@3 on 1",
+        "  passage-5 (open), 4 lists: Success@3 0.7500 and 1.0000, difference -0.2500, p = 1.0000",
+    ]
     assert "  toy/one: Success@3 0.000" in result.out
 
 
@@ -332,4 +337,8 @@ def test_only_what_is_relevant_by_the_rule_of_the_task_is_marked(command: Comman
 
 def test_one_who_is_compared_with_itself_does_not_differ(command: Command, run: Path) -> None:
     result = command("bench", "compare", "toy/one", "toy/one", "--run", run)
-    assert result.out == "5 lists; toy/one and toy/one differ in RR on 0\n"
+    assert result.out.splitlines() == [
+        "5 lists; toy/one and toy/one differ in RR on 0",
+        "  movie (open), 1 lists: RR 0.5000 and 0.5000, difference +0.0000, p = 1.0000",
+        "  passage-5 (open), 4 lists: RR 0.6667 and 0.6667, difference +0.0000, p = 1.0000",
+    ]

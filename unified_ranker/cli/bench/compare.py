@@ -1,4 +1,4 @@
-"""``unified-ranker bench compare``: the lists on which two differ most."""
+"""``unified-ranker bench compare``: how far two differ on each task, and the lists on which they differ most."""
 
 from __future__ import annotations
 
@@ -20,18 +20,29 @@ def compare(
     metric: Metric = "RR",
     top: Annotated[int, typer.Option("--top", help="How many lists of either kind to show.")] = 5,
 ) -> None:
-    """Show the lists on which two differ most, each with the first places of both."""
+    """Show the means of two on each task, and the lists on which they differ most, with the first places of both.
+
+    p is that of a paired randomisation test, of each task by itself.
+    """
     from unified_ranker.benchmarks.report.differences import differences
     from unified_ranker.benchmarks.report.load import load_results, named
+    from unified_ranker.benchmarks.report.significance import compare_by_task
 
     if top < 1:
         raise OptionError(f"--top {top} must be ≥ 1")
     results = [result for result in load_results(runs, data=data) if task is None or result.task.name == task]
     if not results:
         raise OptionError(f"--task {task!r} is in none of the runs")
-    found = differences(named(results, first), named(results, second), metric=metric)
+    one, other = named(results, first), named(results, second)
+    found = differences(one, other, metric=metric)
     better = [entry for entry in found if entry.first != entry.second]
     print(f"{len(found)} lists; {first} and {second} differ in {metric} on {len(better)}")
+    for pair in compare_by_task(one, other, metric=metric):
+        sample = "" if pair.p is None else f", p = {pair.p:.4f}"
+        print(
+            f"  {pair.task} ({pair.edition}), {pair.lists} lists: {metric} {pair.first:.4f} and {pair.second:.4f}, "
+            f"difference {pair.first - pair.second:+.4f}{sample}"
+        )
     ahead = [entry for entry in found[:top] if entry in better]
     behind = [entry for entry in reversed(found[-top:]) if entry in better and entry not in ahead]
     for entry in (*ahead, *behind):
