@@ -29,6 +29,7 @@ class Paired:
         second: Mean of the second.
         p: Two-sided p-value, not corrected for that of any other task; None where one of the two is computed and no
             sample: random order and the oracle.
+        missing: How many of the lists have no ranking by the first, and by the second; they count as ranked worst.
     """
 
     task: str
@@ -37,6 +38,7 @@ class Paired:
     first: float
     second: float
     p: float | None
+    missing: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +118,13 @@ def compare_by_task(
         first, second = _shared(result, match, metric)
         sampled = not (result.computed or match.computed)
         p = _p_value(first, second, resamples=resamples, seed=seed) if sampled else None
-        found.append(Paired(result.task.name, result.task.edition, len(first), fmean(first), fmean(second), p))
+        missing = (_missing(result, len(first)), _missing(match, len(first)))
+        found.append(Paired(result.task.name, result.task.edition, len(first), fmean(first), fmean(second), p, missing))
     return found
+
+
+def _missing(result: Result, lists: int) -> int:
+    return 0 if result.computed else sum(example.id not in result.records for example in result.examples[:lists])
 
 
 def _shared(one: Result, other: Result, metric: str) -> tuple[Sequence[float], Sequence[float]]:

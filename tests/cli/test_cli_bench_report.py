@@ -284,6 +284,15 @@ def test_a_comparison_goes_by_the_measure_that_is_asked_for(command: Command, ru
     assert "  toy/one: Success@3 0.000" in result.out
 
 
+def test_a_comparison_tells_which_lists_were_not_ranked(command: Command, run: Path, tmp_path: Path) -> None:
+    task = next(result.task for result in load_results([run]) if result.task.name == "passage-5")
+    write_cell(tmp_path / "half", task, {id: SECOND[id] for id in ("q0", "q1")}, model="half")
+    result = command("bench", "compare", "half/one", "bm25", "--run", run, "--run", tmp_path / "half")
+    assert result.out.splitlines()[1].endswith("; half/one has not ranked 2"), result.out
+    turned = command("bench", "compare", "bm25", "half/one", "--run", run, "--run", tmp_path / "half")
+    assert turned.out.splitlines()[1].endswith("; half/one has not ranked 2")
+
+
 def test_every_option_of_a_comparison_reaches_its_place(
     command: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

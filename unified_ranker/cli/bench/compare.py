@@ -39,9 +39,11 @@ def compare(
     print(f"{len(found)} lists; {first} and {second} differ in {metric} on {len(better)}")
     for pair in compare_by_task(one, other, metric=metric):
         sample = "" if pair.p is None else f", p = {pair.p:.4f}"
+        counted = zip((first, second), pair.missing, strict=True)
+        missing = "".join(f"; {name} has not ranked {count}" for name, count in counted if count)
         print(
             f"  {pair.task} ({pair.edition}), {pair.lists} lists: {metric} {pair.first:.4f} and {pair.second:.4f}, "
-            f"difference {pair.first - pair.second:+.4f}{sample}"
+            f"difference {pair.first - pair.second:+.4f}{sample}{missing}"
         )
     ahead = [entry for entry in found[:top] if entry in better]
     behind = [entry for entry in reversed(found[-top:]) if entry in better and entry not in ahead]
