@@ -351,3 +351,54 @@ def test_one_who_is_compared_with_itself_does_not_differ(command: Command, run: 
         "  movie (open), 1 lists: RR 0.5000 and 0.5000, difference +0.0000, p = 1.0000",
         "  passage-5 (open), 4 lists: RR 0.6667 and 0.6667, difference +0.0000, p = 1.0000",
     ]
+
+
+def test_a_bias_is_told_for_each_task_and_trait(command: Command, run: Path) -> None:
+    result = command("bench", "bias", "toy/one", "--run", run)
+    assert result.code == 0, result.err
+    assert result.out.splitlines() == [
+        "movie (open), 1 lists",
+        "  place      first 0, relevant 1, all 0.5; RR - / 0.500 / -",
+        "  length     first 3, relevant 2, all 2.5; RR - / 0.500 / -",
+        "  query      first 3, relevant 3, all 3; RR - / 0.500 / -",
+        "  history    first 2, relevant 2, all 2; RR - / 0.500 / -",
+        "passage-5 (open), 4 lists",
+        "  place      first 0.3, relevant 0, all 0.5; RR - / 0.667 / -",
+        "  length     first 3, relevant 3, all 3; RR - / 0.667 / -",
+        "  query      first 3, relevant 3, all 3; RR - / 0.667 / -",
+    ]
+
+
+def test_every_option_of_a_bias_reaches_its_place(
+    command: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, Any]] = []
+    original = load.load_results
+
+    def note(runs: list[Path], *, data: Path | None = None) -> Any:
+        asked.append((runs, data))
+        return original(runs, data=data)
+
+    monkeypatch.setattr(load, "load_results", note)
+    given = ("--run", run, "--data", tmp_path / "data", "--task", "passage-5", "--metric", "Success@1")
+    result = command("bench", "bias", "toy/one", *given)
+    assert result.code == 0, result.err
+    assert asked == [([run], tmp_path / "data")]
+    assert result.out.splitlines()[:2] == [
+        "passage-5 (open), 4 lists",
+        "  place      first 0.3, relevant 0, all 0.5; Success@1 - / 0.500 / -",
+    ]
+    assert set(signature(bench.bias).parameters) == {"name", "runs", "data", "task", "metric"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["toy/on"], "did you mean 'toy/one'"),
+        (["toy/one", "--task", "game"], "--task 'game' is in none of the runs"),
+        (["toy/one", "--metric", "nDCG@1"], "did you mean 'nDCG@10'"),
+        (["random"], "name='random' is computed and has no rankings"),
+    ],
+)
+def test_a_bias_that_cannot_be_told_says_why(options: list[str], words: str, command: Command, run: Path) -> None:
+    assert words in command("bench", "bias", *options, "--run", run).complaint()

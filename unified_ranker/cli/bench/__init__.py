@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from unified_ranker.cli.bench.bias import bias
 from unified_ranker.cli.bench.compare import compare
 from unified_ranker.cli.bench.generic import generic
 from unified_ranker.cli.bench.report import report
@@ -16,6 +17,7 @@ app = typer.Typer(help="Measure rankers.", no_args_is_help=True)
 app.command()(run)
 app.command()(report)
 app.command()(compare)
+app.command()(bias)
 app.command(name="zero-shot")(zero_shot)
 app.command()(thoughts)
 app.command()(generic)
