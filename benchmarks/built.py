@@ -13,6 +13,7 @@ from typing import Any
 from unified_ranker.tasks.base import Task
 from unified_ranker.tasks.beside import History, LLMOutcome, read_histories, read_judged, read_outcomes
 from unified_ranker.tasks.build import read_card, read_split
+from unified_ranker.tasks.random_order import is_relevant
 from unified_ranker.tasks.registry import task_named
 
 from unified_ranker.errors import DataError, unknown_choice
@@ -83,6 +84,12 @@ class BuiltTask:
         if not self._lists[split]:
             raise DataError(f"task {self.name!r} has no {split} lists in {str(self.folder)!r}; choose another")
         return self._lists[split][:limit]
+
+    def relevant(self, example: RankingExample) -> list[str]:
+        """Return the ids of what counts as relevant for RR by the task's rule, in the order of the list."""
+        ids = [candidate.id for candidate in example.candidates]
+        found = is_relevant([example.grade(id) for id in ids], self.task.binary)
+        return [id for id, relevant in zip(ids, found, strict=True) if relevant]
 
     @cached_property
     def histories(self) -> tuple[History, ...]:

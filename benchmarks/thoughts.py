@@ -8,7 +8,6 @@ from typing import Any
 
 from unified_ranker.benchmarks.built import BuiltTask
 from unified_ranker.benchmarks.runner import Cell, ModelArm, run_benchmark
-from unified_ranker.tasks.random_order import is_relevant
 
 from unified_ranker.errors import DataError, OptionError
 from unified_ranker.prompts.thoughts import Thought, question_of, write_thoughts
@@ -30,11 +29,10 @@ def thoughts_of(task: BuiltTask, cell: Cell, *, lists: int | None = None, per_li
         if example.id not in records:
             continue
         record = records[example.id]
-        grades = [example.grade(candidate.id) for candidate in example.candidates]
-        relevant = dict(zip([c.id for c in example.candidates], is_relevant(grades, task.task.binary), strict=True))
+        relevant = set(task.relevant(example))
         kept = 0
         for step in record["steps"]:
-            right = step["outcome"] == "ok" and step["chosen"] and not any(relevant[one] for one in step["chosen"])
+            right = step["outcome"] == "ok" and step["chosen"] and relevant.isdisjoint(step["chosen"])
             if right and step["reasoning"].strip() and kept < per_list:
                 kept += 1
                 yield Thought(example.domain, example.group, question_of(example), step["reasoning"].strip())

@@ -13,9 +13,8 @@ from statistics import fmean
 
 from unified_ranker.benchmarks.built import BuiltTask
 from unified_ranker.benchmarks.report.load import Result
-from unified_ranker.tasks.random_order import is_relevant
 
-from unified_ranker.errors import DataError, OptionError, unknown_choice
+from unified_ranker.errors import DataError, OptionError
 from unified_ranker.schema.types import RankingExample
 
 #: What candidates differ in. The place is that of the built list, which a ranker is shown unless it shuffles; with one
@@ -75,17 +74,15 @@ def biases(results: Sequence[Result], *, metric: str = "RR") -> list[Bias]:
     for result in results:
         if result.computed:
             raise OptionError(f"name={result.name!r} is computed and has no rankings; choose one that ranked")
-        if metric not in result.values:
-            raise unknown_choice("metric", metric, result.values)
         found += _of_task(result, metric)
     return found
 
 
 def _of_task(result: Result, metric: str) -> list[Bias]:
-    chosen = _chosen(result.task)
+    measured, chosen = result.measured(metric), _chosen(result.task)
     first, relevant, everyone, values = [], [], [], list[float]()
-    for example, value in zip(result.examples, result.values[metric], strict=True):
-        best = _relevant(example, result.task)
+    for example, value in zip(result.examples, measured, strict=True):
+        best = result.task.relevant(example)
         if example.id not in result.records or not best or len(example.candidates) < 2:
             continue
         traits = _traits(example, chosen)
@@ -125,13 +122,7 @@ def _chosen(task: BuiltTask) -> Counter[str]:
     """Return in how many training lists each candidate is relevant; a task that is for testing alone has none."""
     if not task.card["splits"]["train"]["lists"]:
         return Counter()
-    return Counter(id for example in task.lists("train") for id in _relevant(example, task))
-
-
-def _relevant(example: RankingExample, task: BuiltTask) -> list[str]:
-    ids = [candidate.id for candidate in example.candidates]
-    found = is_relevant([example.grade(id) for id in ids], task.task.binary)
-    return [id for id, relevant in zip(ids, found, strict=True) if relevant]
+    return Counter(id for example in task.lists("train") for id in task.relevant(example))
 
 
 def _traits(example: RankingExample, chosen: Mapping[str, int]) -> dict[str, dict[str, float]]:

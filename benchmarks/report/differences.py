@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from unified_ranker.benchmarks.outcome import LOWER_IS_BETTER
 from unified_ranker.benchmarks.report.load import Result
-from unified_ranker.tasks.random_order import is_relevant
 
-from unified_ranker.errors import DataError, unknown_choice
+from unified_ranker.errors import DataError
 from unified_ranker.schema.types import RankingExample
 
 
@@ -34,12 +33,6 @@ class Difference:
     relevant: frozenset[str] = frozenset()
 
 
-def _relevant(result: Result, example: RankingExample) -> frozenset[str]:
-    ids = [candidate.id for candidate in example.candidates]
-    found = is_relevant([example.grade(id) for id in ids], result.task.task.binary)
-    return frozenset(id for id, relevant in zip(ids, found, strict=True) if relevant)
-
-
 def differences(one: Sequence[Result], other: Sequence[Result], *, metric: str = "RR") -> list[Difference]:
     """Return the lists that both ranked, from those that the first ranks better by most to those that it ranks worse.
 
@@ -53,22 +46,21 @@ def differences(one: Sequence[Result], other: Sequence[Result], *, metric: str =
         match = theirs.get((result.task.edition, result.task.name))
         if match is None:
             continue
-        if metric not in result.values:
-            raise unknown_choice("metric", metric, result.values)
+        ours = result.measured(metric)
         sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
         for place in range(min(len(result.examples), len(match.examples))):
             example = result.examples[place]
             orders = tuple(each.records.get(example.id, {}).get("ranking", []) for each in (result, match))
             found.append(
                 (
-                    sign * (result.values[metric][place] - match.values[metric][place]),
+                    sign * (ours[place] - match.values[metric][place]),
                     Difference(
                         example,
                         result.task.name,
-                        result.values[metric][place],
+                        ours[place],
                         match.values[metric][place],
                         (orders[0], orders[1]),
-                        _relevant(result, example),
+                        frozenset(result.task.relevant(example)),
                     ),
                 )
             )

@@ -65,7 +65,21 @@ class Result:
     @property
     def missing(self) -> int:
         """Lists without a ranking; they count as ranked worst."""
-        return 0 if self.computed else sum(example.id not in self.records for example in self.examples)
+        return self.unranked(len(self.examples))
+
+    def unranked(self, lists: int) -> int:
+        """Return how many of the first so many lists have no ranking."""
+        return 0 if self.computed else sum(example.id not in self.records for example in self.examples[:lists])
+
+    def measured(self, metric: str) -> Sequence[float]:
+        """Return the values of a measure, in the order of the lists.
+
+        Raises:
+            OptionError: the task does not know the measure.
+        """
+        if metric not in self.values:
+            raise unknown_choice("metric", metric, self.values)
+        return self.values[metric]
 
     def _steps(self, outcome: str) -> float:
         steps = [step for record in self.records.values() for step in record["steps"]]

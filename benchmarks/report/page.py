@@ -15,10 +15,8 @@ from unified_ranker.benchmarks.report.load import Result, by_task, measures_of
 from unified_ranker.benchmarks.report.markdown import SIGNIFICANT, letters_of
 from unified_ranker.benchmarks.report.rows import MACRO, as_rows
 from unified_ranker.benchmarks.report.significance import Comparison
-from unified_ranker.tasks.random_order import is_relevant
 
 from unified_ranker.errors import OptionError
-from unified_ranker.schema.types import RankingExample
 
 LONGEST_TEXT = 240
 
@@ -118,6 +116,7 @@ def _shown(rows: Sequence[Result], count: int) -> dict[str, Any]:
         return pstdev([row.values["RR"][place] for row in ranked])
 
     places = sorted(sorted(range(len(examples)), key=lambda place: (-spread(place), place))[:count])
+    relevant = {place: set(rows[0].task.relevant(examples[place])) for place in places}
     return {
         "methods": [row.name for row in ranked],
         "lists": [
@@ -126,8 +125,13 @@ def _shown(rows: Sequence[Result], count: int) -> dict[str, Any]:
                 "query": _cut(examples[place].query),
                 "context": [_cut(entry) for entry in examples[place].context],
                 "candidates": [
-                    {"title": c.title, "text": _cut(c.text), "grade": examples[place].grade(c.id), "relevant": relevant}
-                    for c, relevant in zip(examples[place].candidates, _relevant(rows[0], examples[place]), strict=True)
+                    {
+                        "title": c.title,
+                        "text": _cut(c.text),
+                        "grade": examples[place].grade(c.id),
+                        "relevant": c.id in relevant[place],
+                    }
+                    for c in examples[place].candidates
                 ],
                 "orders": [_order(row, place) for row in ranked],
                 "rr": [round(row.values["RR"][place], 4) for row in ranked],
@@ -135,11 +139,6 @@ def _shown(rows: Sequence[Result], count: int) -> dict[str, Any]:
             for place in places
         ],
     }
-
-
-def _relevant(row: Result, example: RankingExample) -> list[bool]:
-    grades = [example.grade(candidate.id) for candidate in example.candidates]
-    return is_relevant(grades, row.task.task.binary)
 
 
 def _order(row: Result, place: int) -> list[int]:

@@ -14,7 +14,7 @@ from statistics import fmean
 from unified_ranker.benchmarks.outcome import LOWER_IS_BETTER
 from unified_ranker.benchmarks.report.load import Result
 
-from unified_ranker.errors import missing_extra, unknown_choice
+from unified_ranker.errors import missing_extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,23 +113,17 @@ def compare_by_task(
         match = theirs.get((result.task.edition, result.task.name))
         if match is None:
             continue
-        if metric not in result.values:
-            raise unknown_choice("metric", metric, result.values)
         first, second = _shared(result, match, metric)
         sampled = not (result.computed or match.computed)
         p = _p_value(first, second, resamples=resamples, seed=seed) if sampled else None
-        missing = (_missing(result, len(first)), _missing(match, len(first)))
+        missing = (result.unranked(len(first)), match.unranked(len(first)))
         found.append(Paired(result.task.name, result.task.edition, len(first), fmean(first), fmean(second), p, missing))
     return found
 
 
-def _missing(result: Result, lists: int) -> int:
-    return 0 if result.computed else sum(example.id not in result.records for example in result.examples[:lists])
-
-
 def _shared(one: Result, other: Result, metric: str) -> tuple[Sequence[float], Sequence[float]]:
     shared = min(len(one.examples), len(other.examples))
-    return one.values[metric][:shared], other.values[metric][:shared]
+    return one.measured(metric)[:shared], other.measured(metric)[:shared]
 
 
 def _p_value(first: Sequence[float], second: Sequence[float], *, resamples: int, seed: int) -> float:

@@ -43,6 +43,20 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
+    """Return what is loaded from here on: the runs, and the folder of data."""
+    asked: list[tuple[Any, Any]] = []
+    original = load.load_results
+
+    def note(runs: list[Path], *, data: Path | None = None) -> Any:
+        asked.append((runs, data))
+        return original(runs, data=data)
+
+    monkeypatch.setattr(load, "load_results", note)
+    return asked
+
+
+@pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the pictures, which take their time."""
     monkeypatch.setattr(draw, "save_pictures", lambda *_, **__: [])
@@ -294,16 +308,8 @@ def test_a_comparison_tells_which_lists_were_not_ranked(command: Command, run: P
 
 
 def test_every_option_of_a_comparison_reaches_its_place(
-    command: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, run: Path, tmp_path: Path, asked: list[tuple[Any, Any]]
 ) -> None:
-    asked: list[tuple[Any, Any]] = []
-    original = load.load_results
-
-    def note(runs: list[Path], *, data: Path | None = None) -> Any:
-        asked.append((runs, data))
-        return original(runs, data=data)
-
-    monkeypatch.setattr(load, "load_results", note)
     task = load_results([run])[-1].task
     write_cell(tmp_path / "more", task, SECOND, model="late")
     given = ("--run", run, "--run", tmp_path / "more", "--data", tmp_path / "data", "--task", "passage-5")
@@ -370,16 +376,8 @@ def test_a_bias_is_told_for_each_task_and_trait(command: Command, run: Path) -> 
 
 
 def test_every_option_of_a_bias_reaches_its_place(
-    command: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, run: Path, tmp_path: Path, asked: list[tuple[Any, Any]]
 ) -> None:
-    asked: list[tuple[Any, Any]] = []
-    original = load.load_results
-
-    def note(runs: list[Path], *, data: Path | None = None) -> Any:
-        asked.append((runs, data))
-        return original(runs, data=data)
-
-    monkeypatch.setattr(load, "load_results", note)
     given = ("--run", run, "--data", tmp_path / "data", "--task", "passage-5", "--metric", "Success@1")
     result = command("bench", "bias", "toy/one", *given)
     assert result.code == 0, result.err

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unified_ranker.cli.bench.shared import BuiltData, Metric
-from unified_ranker.errors import OptionError
+from unified_ranker.cli.bench.shared import BuiltData, Metric, results_of
 
 
 def bias(
@@ -24,11 +23,9 @@ def bias(
     training lists in which a candidate is relevant; history is entries. rho is Spearman's correlation.
     """
     from unified_ranker.benchmarks.report.bias import biases
-    from unified_ranker.benchmarks.report.load import load_results, named
+    from unified_ranker.benchmarks.report.load import named
 
-    results = [result for result in load_results(runs, data=data) if task is None or result.task.name == task]
-    if not results:
-        raise OptionError(f"--task {task!r} is in none of the runs")
+    results = results_of(runs, data=data, task=task)
     told = ""
     for found in biases(named(results, name), metric=metric):
         heading = f"{found.task} ({found.edition}), {found.lists} lists"

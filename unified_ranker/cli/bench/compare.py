@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unified_ranker.cli.bench.shared import BuiltData, Metric
+from unified_ranker.cli.bench.shared import BuiltData, Metric, results_of
 from unified_ranker.errors import OptionError
 
 
@@ -25,14 +25,12 @@ def compare(
     p is that of a paired randomisation test, of each task by itself.
     """
     from unified_ranker.benchmarks.report.differences import differences
-    from unified_ranker.benchmarks.report.load import load_results, named
+    from unified_ranker.benchmarks.report.load import named
     from unified_ranker.benchmarks.report.significance import compare_by_task
 
     if top < 1:
         raise OptionError(f"--top {top} must be ≥ 1")
-    results = [result for result in load_results(runs, data=data) if task is None or result.task.name == task]
-    if not results:
-        raise OptionError(f"--task {task!r} is in none of the runs")
+    results = results_of(runs, data=data, task=task)
     one, other = named(results, first), named(results, second)
     found = differences(one, other, metric=metric)
     better = [entry for entry in found if entry.first != entry.second]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from unified_ranker.cli.bench.shared import BuiltData, Metric
-from unified_ranker.errors import OptionError, unknown_choice
+from unified_ranker.errors import OptionError
 
 
 def report(
@@ -39,8 +39,7 @@ def report(
         raise OptionError(f"--lists {lists} must be ≥ 0")
     results = load_results(runs, data=data)
     for result in results:
-        if metric not in result.values:
-            raise unknown_choice("metric", metric, result.values)
+        result.measured(metric)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(as_rows(results), indent=1) + "\n", encoding="utf-8")

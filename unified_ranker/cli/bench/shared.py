@@ -12,6 +12,7 @@ from unified_ranker.errors import OptionError, unknown_choice
 
 if TYPE_CHECKING:
     from unified_ranker.benchmarks.built import BuiltTask
+    from unified_ranker.benchmarks.report.load import Result
 
 Metric = Annotated[str, typer.Option("--metric", help="A measure, such as RR or nDCG@10.")]
 BuiltData = Annotated[
@@ -39,6 +40,21 @@ def open_tasks(wanted: str, data: Path, *, edition: str) -> list[BuiltTask]:
     if not tasks:
         raise OptionError(f"--tasks {wanted!r} names no task")
     return tasks
+
+
+def results_of(runs: list[Path], *, data: Path | None, task: str | None) -> list[Result]:
+    """Load what runs have ranked, of one task if one is named.
+
+    Raises:
+        OptionError: the runs do not have the task.
+        DataError: the runs cannot be read together.
+    """
+    from unified_ranker.benchmarks.report.load import load_results
+
+    results = [result for result in load_results(runs, data=data) if task is None or result.task.name == task]
+    if not results:
+        raise OptionError(f"--task {task!r} is in none of the runs")
+    return results
 
 
 def say(line: str) -> None:
