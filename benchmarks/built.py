@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from unified_ranker.tasks.base import Task
-from unified_ranker.tasks.beside import History, LLMOutcome, read_histories, read_judged, read_outcomes
+from unified_ranker.tasks.beside import HISTORIES, History, LLMOutcome, read_histories, read_judged, read_outcomes
 from unified_ranker.tasks.build import read_card, read_split
+from unified_ranker.tasks.fingerprint import histories_fingerprint, lists_fingerprint
 from unified_ranker.tasks.random_order import is_relevant
 from unified_ranker.tasks.registry import task_named
 
 from unified_ranker.errors import DataError, unknown_choice
-from unified_ranker.schema.jsonl import dump_line, example_to_dict
 from unified_ranker.schema.types import SPLITS, RankingExample
 
 
@@ -109,16 +107,10 @@ class BuiltTask:
     @cached_property
     def history_fingerprint(self) -> str:
         """A hash of the histories; empty where there are none."""
-        if not (self.folder / "histories.parquet").is_file():
+        if not (self.folder / HISTORIES).is_file():
             return ""
-        digest = hashlib.sha256()
-        for history in self.histories:
-            digest.update(json.dumps([history.user, history.split, history.items]).encode("utf-8"))
-        return digest.hexdigest()[:16]
+        return histories_fingerprint(self.histories)
 
     def fingerprint(self, split: str) -> str:
         """Return a hash of a split's lists, whatever file format holds them."""
-        digest = hashlib.sha256()
-        for example in self.lists(split):
-            digest.update(dump_line(example_to_dict(example)).encode("utf-8"))
-        return digest.hexdigest()[:16]
+        return lists_fingerprint(self.lists(split))

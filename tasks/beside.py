@@ -19,7 +19,8 @@ _TYPES = {
     **dict.fromkeys(("quality", "cost", "grade"), _NUMBER),
     "items": ("list<element: string>", "list<item: string>"),
 }
-FILES = ("histories.parquet", "outcomes.parquet", "judged.parquet")
+HISTORIES = "histories.parquet"
+FILES = (HISTORIES, "outcomes.parquet", "judged.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def write_beside(folder: Path, beside: Beside) -> None:
             for id, found in (beside.judged or {}).items()
             for name, grade in found.items()
         ],
-        "histories.parquet": [
+        HISTORIES: [
             {"user": history.user, "split": history.split, "items": list(history.items)} for history in beside.histories
         ],
     }
@@ -100,7 +101,7 @@ def read_histories(folder: Path) -> tuple[History, ...]:
     """
     return tuple(
         History(row["user"], row["split"], tuple(row["items"]))
-        for row in _rows(folder / "histories.parquet", ("user", "split", "items"))
+        for row in _rows(folder / HISTORIES, ("user", "split", "items"))
     )
 
 

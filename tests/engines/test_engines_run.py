@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -319,6 +320,22 @@ def test_the_folder_cannot_be_taken_by_another_recipe(run: Path, toy_data: Path)
 
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         launch(parse_recipe({**RECIPE, "steps": 7}), data=toy_data, out=run / "run", say=lambda _: None)
+
+
+def test_the_folder_notes_its_data_and_cannot_be_taken_with_other(run: Path, toy_data: Path, tmp_path: Path) -> None:
+    from unified_ranker.errors import DataError
+    from unified_ranker.training.data_note import NOTE, note_of
+    from unified_ranker.training.rl.launch import run as launch
+    from unified_ranker.training.rl.recipe import parse_recipe
+
+    tasks = list(RECIPE["tasks"])
+    note = yaml.safe_load((run / "run" / NOTE).read_text(encoding="utf-8"))
+    assert note == note_of(toy_data, tasks)
+    assert (run / "run" / "model" / NOTE).read_bytes() == (run / "run" / NOTE).read_bytes()
+    other = shutil.copytree(toy_data, tmp_path / "other")
+    shutil.copy(other / tasks[0] / "validation.parquet", other / tasks[0] / "train.parquet")
+    with pytest.raises(DataError, match=f"holds a run on other data: {tasks[0]} differs"):
+        launch(parse_recipe(RECIPE), data=other, out=run / "run", say=lambda _: None)
 
 
 def test_export_takes_any_step_and_precision(run: Path, tmp_path: Path) -> None:

@@ -58,6 +58,12 @@ def test_the_loss_falls_and_is_said_step_by_step(run: Path) -> None:
     assert "step 1/6  loss" in said and "step 6/6  loss" in said
 
 
+def test_the_hashes_of_its_data_lie_beside_the_model(run: Path, toy_data: Path) -> None:
+    from unified_ranker.training.data_note import NOTE, note_of
+
+    assert yaml.safe_load((run / "run" / "model" / NOTE).read_text()) == note_of(toy_data, list(RECIPE["tasks"]))
+
+
 def test_what_it_trains_on_are_prompt_and_right_reply(run: Path) -> None:
     import datasets
 

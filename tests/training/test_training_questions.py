@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy
 import pytest
+import yaml
 from invented_lists import tiny_recipe
 from toy_runs import build_task
 from toy_tasks import build_toy
 
 from unified_ranker.errors import MissingSourceError, RecipeError
 from unified_ranker.schema.types import Candidate, RankingExample
-from unified_ranker.training.questions import ANY, NEAREST, NEXT, QuestionLists, question_lists
+from unified_ranker.training.data_note import NOTE
+from unified_ranker.training.questions import ANY, NEAREST, NEXT, QuestionLists, asked_tasks, question_lists
 from unified_ranker.training.sft import Trainer
 
 SUBJECTS = ("fleas", "quitclaim deeds", "tectonic plates", "gas engines", "minestrone soups")
@@ -204,12 +206,38 @@ def test_the_warm_up_asks_its_share_and_follows_the_embeddings(
         model={"embeddings": "minilm", "architecture": tiny_recipe().model.architecture},
     )
     Trainer(recipe, data=tmp_path, out=tmp_path / "out", device="cpu")
+    noted = yaml.safe_load((tmp_path / "out" / NOTE).read_text(encoding="utf-8"))
+    assert set(noted) == {"passage-5", "router-cost"} | ({"trec-dl-2019"} if share else set())
     taught = [entry for entry in drawn if entry.taught]
     # Half of the lists are passages.
     assert low <= len(taught) / len(drawn) <= high
     # A cosine of 1 over .2 is e⁵ times as likely as one of 0, and none is left out.
     assert all(min(entry.target) > 0 and max(entry.target) / min(entry.target) <= math.exp(5) for entry in taught)
     assert all(len(entry.target) > 5 and sum(entry.target) == pytest.approx(1) for entry in taught)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tasks": {"movie": 1.0}},
+        {"words": {"lists": 0}},
+        {"questions": {"share": 0.0, "tasks": ["trec-dl-2019"]}},
+        {"model": {"embeddings": "random", "architecture": {"hidden_size": 192}}},
+        {"model": {"source": "elsewhere"}, "loss": {}},
+    ],
+    ids=str,
+)
+def test_passages_are_read_only_by_a_warm_up_that_draws_lists_of_passages(change: dict[str, Any]) -> None:
+    whole: dict[str, Any] = {
+        "tasks": {"movie": 1.0, "passage-5": 1.0},
+        "words": {"lists": 4},
+        "questions": {"share": 0.5, "tasks": ["trec-dl-2019"]},
+        "model": {"embeddings": "minilm", "architecture": {"hidden_size": 192}},
+    }
+    recipe = tiny_recipe(**whole)
+    assert asked_tasks(recipe, recipe.tasks) == ("trec-dl-2019",)
+    less = tiny_recipe(**{**whole, **change})
+    assert asked_tasks(less, less.tasks) == ()
 
 
 def test_without_tasks_of_passages_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

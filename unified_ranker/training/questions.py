@@ -20,6 +20,7 @@ from unified_ranker.schema.types import SPLITS, Candidate, RankingExample
 from unified_ranker.tasks.build import read_split
 from unified_ranker.tasks.registry import task_named
 from unified_ranker.training.cloze import sentences
+from unified_ranker.training.recipe import Recipe
 
 # A sentence that starts with one of these asks.
 ASKING = frozenset(
@@ -101,6 +102,20 @@ class QuestionLists:
     def _nearest(alike: Any, holders: set[int]) -> list[int]:
         order = (-alike).argsort(kind="stable")[: NEXT[1] + len(holders)]
         return [int(place) for place in order if int(place) not in holders][: NEXT[1]]
+
+
+def asked_tasks(recipe: Recipe, drawn: Iterable[str]) -> tuple[str, ...]:
+    """Return the tasks whose passages a run of a recipe reads for what they ask.
+
+    None unless words are warmed up on lists of passages.
+
+    Args:
+        recipe: The recipe.
+        drawn: The tasks that the run draws lists of.
+    """
+    warmed = not recipe.model.source and recipe.model.embeddings == "minilm" and recipe.words.lists > 0
+    passages = any(task_named(task).domain == "passage" for task in drawn)
+    return tuple(recipe.questions.tasks) if recipe.questions.share and warmed and passages else ()
 
 
 def question_lists(data: Path, tasks: Sequence[str], *, embed: Callable[[Sequence[str]], Any]) -> QuestionLists:

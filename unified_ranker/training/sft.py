@@ -24,10 +24,12 @@ from unified_ranker.tasks.build import read_split
 from unified_ranker.training.alike import first_look
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import BagMaker
+from unified_ranker.training.data_note import copy_note, note_of, refuse_other_data, write_note
 from unified_ranker.training.encode import Encoded, encode, encode_grade
 from unified_ranker.training.lists import balanced, random_case
 from unified_ranker.training.losses import label_loss, readout_loss, vocabulary_loss
 from unified_ranker.training.mixture import Mixture
+from unified_ranker.training.questions import asked_tasks
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import NOTED, Words, make_model
 from unified_ranker.training.tokenizer import label_names
@@ -45,13 +47,14 @@ class Trainer:
     Args:
         recipe: What to do.
         data: Folder of built tasks.
-        out: Folder of the run: ``log.jsonl``, ``checkpoint/`` and, at the end, ``model/``.
+        out: Folder of the run: ``data.yaml`` (hashes of what it reads), ``log.jsonl``, ``checkpoint/`` and, at the end,
+            ``model/``.
         device: Where to train; an accelerator by default, where there is one.
         on_log: Called with each record of the log.
 
     Raises:
         MissingSourceError: a task of the recipe is not built in ``data``.
-        DataError: a task has no training lists.
+        DataError: a task has no training lists, or ``out`` holds a run that has seen other data.
         RecipeError: the recipe's model cannot be made.
     """
 
@@ -73,6 +76,7 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         self.rng = random.Random(recipe.seed)
         self.mixture = Mixture(recipe, data, self.rng)
+        self._note_data()
         self.architecture = None if recipe.model.source else _architecture(recipe)
         self.vocabulary = Vocabulary()
         self.tokenizer, self.labels, context = self._read()
@@ -99,6 +103,13 @@ class Trainer:
         self.optimizer = self._optimizer()
         self.average: dict[str, torch.Tensor] = {}
         self._pending: list[list[Encoded]] = []
+
+    def _note_data(self) -> None:
+        note = note_of(self.data, self.mixture.built, passages=asked_tasks(self.recipe, self.mixture.built))
+        # Without a checkpoint a run starts anew, whatever the folder held.
+        if self._checkpoint.is_file():
+            refuse_other_data(note, self.out)
+        write_note(note, self.out)
 
     def _read(self) -> tuple[Any, tuple[str, ...], int]:
         """Return the tokenizer, the labels of its own, and the most tokens of prompt and reply."""
@@ -411,7 +422,7 @@ class Trainer:
             log.write_text("".join(kept), encoding="utf-8")
 
     def export(self, folder: Path) -> Path:
-        """Write a plain transformers folder, in bfloat16, with ``ranker.json`` and the recipe.
+        """Write a plain transformers folder, in bfloat16, with ``ranker.json``, the recipe and the hashes of the data.
 
         What is written loads with ``AutoModelForCausalLM`` and in vLLM as it is.
         """
@@ -427,6 +438,7 @@ class Trainer:
         self.tokenizer.save_pretrained(folder)
         write_settings(folder, self.settings)
         (folder / "recipe.yaml").write_text(yaml.safe_dump(self.recipe.to_dict(), sort_keys=False), encoding="utf-8")
+        copy_note(self.out, folder)
         return folder
 
 

@@ -24,6 +24,7 @@ from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.registry import TRAINED
 from unified_ranker.strategies.setwise import Setwise
 from unified_ranker.tasks.registry import task_named
+from unified_ranker.training.data_note import Note, copy_note, note_of, note_of_file, refuse_other_data, write_note
 from unified_ranker.training.lists import balanced, training_lists
 from unified_ranker.training.recipe_file import build
 from unified_ranker.training.rl.trainable import Trainable, chat_of, shown, strategies_by_domain
@@ -142,7 +143,7 @@ def run(recipe: VerlSFTRecipe, *, data: Path, out: Path, say: Callable[[str], No
     Raises:
         RecipeError: the recipe does not fit the machine, or the folder holds a run of another recipe.
         MissingExtraError: verl is not installed.
-        DataError: a task has no lists.
+        DataError: a task has no lists, or the folder holds a run on other data.
         BackendError: verl stopped before the end.
     """
     from unified_ranker.training.rl.export import export, latest_step
@@ -150,8 +151,11 @@ def run(recipe: VerlSFTRecipe, *, data: Path, out: Path, say: Callable[[str], No
 
     out = out.resolve()
     refuse_other(recipe.to_dict(), out)
+    note = data_note(recipe, data)
+    refuse_other_data(note, out)
     config, setting, rows = plan(recipe, data=data, out=out)
     claim(recipe.to_dict(), out)
+    write_note(note, out)
     _write(rows, out / "rows.parquet")
     from omegaconf import OmegaConf
 
@@ -170,7 +174,21 @@ def run(recipe: VerlSFTRecipe, *, data: Path, out: Path, say: Callable[[str], No
             module = ["torch.distributed.run", "--standalone", f"--nproc_per_node={recipe.gpus}", "-m", *module]
         follow(module, out, env=env, after=done or 0, say=say, line=lambda step, record: _line(step, record, recipe))
     last = checkpoints / f"global_step_{latest_step(checkpoints)}"
-    return export(last, out / "model", settings=setting.ranker)
+    model = export(last, out / "model", settings=setting.ranker)
+    copy_note(out, model)
+    return model
+
+
+def data_note(recipe: VerlSFTRecipe, data: Path) -> Note:
+    """Return the hashes of what a run reads: its conversations, or the lists of its tasks.
+
+    Raises:
+        DataError: the file of conversations does not exist.
+        MissingSourceError: a task is not built in ``data``.
+    """
+    if recipe.conversations:
+        return note_of_file(_file_of(recipe))
+    return note_of(data, [task for task, weight in recipe.tasks.items() if weight > 0])
 
 
 def plan(recipe: VerlSFTRecipe, *, data: Path, out: Path) -> tuple[Any, Any, list[list[dict[str, str]]]]:
@@ -235,6 +253,13 @@ def plan(recipe: VerlSFTRecipe, *, data: Path, out: Path) -> tuple[Any, Any, lis
     return compose(found, schema=SCHEMA), setting, rows
 
 
+def _file_of(recipe: VerlSFTRecipe) -> Path:
+    path = Path(recipe.conversations)
+    if not path.is_file():
+        raise DataError(f"conversations={recipe.conversations!r} does not exist; make it with: train synthesize")
+    return path
+
+
 def _given(recipe: VerlSFTRecipe) -> list[list[dict[str, str]]]:
     """Return as many conversations of a file as the recipe has rows.
 
@@ -244,9 +269,7 @@ def _given(recipe: VerlSFTRecipe) -> list[list[dict[str, str]]]:
     from pyarrow import ArrowInvalid
     from pyarrow.parquet import read_table
 
-    path = Path(recipe.conversations)
-    if not path.is_file():
-        raise DataError(f"conversations={recipe.conversations!r} does not exist; make it with: train synthesize")
+    path = _file_of(recipe)
     try:
         table = read_table(path)
     except (OSError, ArrowInvalid) as error:

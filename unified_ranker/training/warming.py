@@ -15,7 +15,7 @@ from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import BagMaker, Bags, rarities
 from unified_ranker.training.distil import soft_target
 from unified_ranker.training.mixture import Mixture
-from unified_ranker.training.questions import QuestionLists, question_lists
+from unified_ranker.training.questions import QuestionLists, asked_tasks, question_lists
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import Words
 from unified_ranker.training.teachers import Taught, taught_targets
@@ -81,10 +81,8 @@ def warmed_words(
 
 
 def _asked(recipe: Recipe, mixture: Mixture, data: Path) -> QuestionLists | None:
-    passages = any(task_named(task).domain == "passage" for task in mixture.built)
-    if not passages or not recipe.questions.share:
-        return None
-    return question_lists(data, recipe.questions.tasks, embed=Embedder.load())
+    tasks = asked_tasks(recipe, mixture.built)
+    return question_lists(data, tasks, embed=Embedder.load()) if tasks else None
 
 
 def _drawn(

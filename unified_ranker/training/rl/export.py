@@ -9,6 +9,7 @@ from typing import Any
 
 from unified_ranker.errors import DataError, missing_extra, unknown_choice
 from unified_ranker.model_settings import ModelSettings, write_settings
+from unified_ranker.training.data_note import copy_note
 from unified_ranker.training.rl.shared_prompt import ANSWERS, FROZEN, LABELS, WORDS_ALONE
 
 DTYPES = ("float32", "bfloat16")
@@ -62,7 +63,9 @@ def export_run(run: Path, folder: Path, *, step: int | None = None, dtype: str |
         raise DataError(f"{str(run)!r} holds no run of 'train rl': recipe.yaml is missing")
     recipe = parse_recipe(yaml.safe_load(note.read_text(encoding="utf-8")))
     checkpoint = checkpoint_at(run / "checkpoints", step)
-    return export(checkpoint, folder, settings=Setting(recipe).ranker, dtype=dtype)
+    written = export(checkpoint, folder, settings=Setting(recipe).ranker, dtype=dtype)
+    copy_note(run, written)
+    return written
 
 
 def export(checkpoint: Path, folder: Path, *, settings: ModelSettings, dtype: str | None = None) -> Path:

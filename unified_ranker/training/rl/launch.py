@@ -1,9 +1,9 @@
 """Runs a recipe: prepares, starts verl's ``main_ppo`` in a process of its own, follows it, and measures the outcome.
 
-A run folder holds ``recipe.yaml``, ``rows/``, ``loops.yaml``, ``verl.yaml`` (verl's whole configuration),
-``verl.log`` (all that verl, Ray and vLLM say), ``log/`` (verl's figures, a file for each start), ``tensorboard/``,
-``checkpoints/``, and at the end ``model/``, ``curve.png`` and ``summary.json``. Starting the same recipe in the same
-folder goes on where it stopped.
+A run folder holds ``recipe.yaml``, ``data.yaml`` (hashes of what it reads), ``rows/``, ``loops.yaml``, ``verl.yaml``
+(verl's whole configuration), ``verl.log`` (all that verl, Ray and vLLM say), ``log/`` (verl's figures, a file for each
+start), ``tensorboard/``, ``checkpoints/``, and at the end ``model/``, ``curve.png`` and ``summary.json``. Starting the
+same recipe in the same folder goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import yaml
 from unified_ranker.errors import BackendError, RecipeError
 from unified_ranker.ranker import Ranker
 from unified_ranker.tasks.build import read_split
+from unified_ranker.training.data_note import copy_note, note_of, refuse_other_data, write_note
 from unified_ranker.training.mrr import reciprocal_ranks, with_macro
 from unified_ranker.training.rl.config import compose
 from unified_ranker.training.rl.cpu_platform import ENVIRONMENT
@@ -52,14 +53,17 @@ def run(recipe: RLRecipe, *, data: Path, out: Path, say: Say, ray_address: str |
     Raises:
         RecipeError: the recipe does not fit the machine, or the folder holds a run of another recipe.
         MissingExtraError: verl, Ray or vLLM are not installed.
-        DataError: a task has no lists.
+        DataError: a task has no lists, or the folder holds a run on other data.
         BackendError: verl stopped before the end.
     """
     check_machine(recipe, ray_address=ray_address)
     out = out.resolve()
     refuse_other(recipe.to_dict(), out)
+    note = note_of(data, [task for task, weight in recipe.tasks.items() if weight > 0])
+    refuse_other_data(note, out)
     prepared = prepare(recipe, data=data, run=out, ray_address=ray_address)
     claim(recipe.to_dict(), out)
+    write_note(note, out)
     checkpoints, began = out / "checkpoints", time.monotonic()
     done = resume(checkpoints, say=say)
     # A run that goes on has validated the weights it goes on from.
@@ -76,6 +80,7 @@ def run(recipe: RLRecipe, *, data: Path, out: Path, say: Say, ray_address: str |
         )
     _note_time(out, time.monotonic() - began)
     model = export(checkpoint_at(checkpoints), out / "model", settings=prepared.ranker)
+    copy_note(out, model)
     return summarize(recipe, data=data, out=out, start=prepared.model, model=model, say=say)
 
 
