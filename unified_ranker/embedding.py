@@ -45,6 +45,12 @@ class Embedder:
         with quiet():
             return Embedder(AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval())
 
+    @staticmethod
+    def forget_all() -> None:
+        """Let the packaged model, if it was loaded, compute every text again."""
+        if Embedder.load.cache_info().currsize:
+            Embedder.load()._known.clear()
+
     def __call__(self, texts: Sequence[str]) -> Any:
         """Return one row a text, float32, of length 1."""
         import numpy

