@@ -18,7 +18,7 @@ from torch import nn
 from unified_ranker.names import plain
 
 # Power of the singular values in a vector. At .5 two vectors compare as the factors do; a little more did best on
-# validation lists (docs/training.md).
+# validation lists (docs/embedded-model-notes.md).
 POWER = 0.75
 
 
