@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from unified_ranker.cli import options
 from unified_ranker.cli.bench.shared import names
@@ -12,6 +14,11 @@ from unified_ranker.errors import OptionError
 if TYPE_CHECKING:
     from unified_ranker.benchmarks.built import BuiltTask
     from unified_ranker.benchmarks.runner import Arm
+
+Methods = Annotated[
+    str | None,
+    typer.Option("--method", help="Comma-separated methods; the model's own by default, 'none' for baselines alone."),
+]
 
 
 def model_arms(arguments: dict[str, Any], methods: str | None, *, name: str | None, concurrency: int) -> list[Arm]:

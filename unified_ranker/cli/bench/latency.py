@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from unified_ranker.cli import options
-from unified_ranker.cli.bench.arms import baseline_arms, model_arms
+from unified_ranker.cli.bench.arms import Methods, baseline_arms, model_arms
 from unified_ranker.errors import OptionError
 
 
@@ -22,12 +22,7 @@ def latency(
     candidates: Annotated[int, typer.Option("--candidates", help="How many candidates each has.")] = 20,
     warm_up: Annotated[int, typer.Option("--warm-up", help="Lists that are ranked before any is timed.")] = 5,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads of torch; as many as it takes.")] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method", help="Comma-separated methods; the model's own by default, 'none' for baselines alone."
-        ),
-    ] = None,
+    method: Methods = None,
     baselines: Annotated[
         str, typer.Option("--baselines", help="Comma-separated names; ratios are to the first.")
     ] = "minilm",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unified_ranker.cli import options
-from unified_ranker.cli.bench.arms import baseline_arms, model_arms
+from unified_ranker.cli.bench.arms import Methods, baseline_arms, model_arms
 from unified_ranker.cli.bench.shared import open_tasks, say
 from unified_ranker.errors import OptionError
 
@@ -20,12 +20,7 @@ def run(
     data: Annotated[Path | None, typer.Option("--data", help="Folder of built tasks; data/EDITION.")] = None,
     split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many lists of each task.")] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method", help="Comma-separated methods; the model's own by default, 'none' for baselines alone."
-        ),
-    ] = None,
+    method: Methods = None,
     baselines: Annotated[
         str, typer.Option("--baselines", help="Comma-separated names; untrained, quick or all for a set of them.")
     ] = "",
