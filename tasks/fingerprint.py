@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from unified_ranker.tasks.beside import HISTORIES, History, read_histories
+from unified_ranker.tasks.beside import History, LLMOutcome, read_histories, read_outcomes
 from unified_ranker.tasks.build import read_split
 
 from unified_ranker.schema.jsonl import dump_line, example_to_dict
-from unified_ranker.schema.types import RankingExample
+from unified_ranker.schema.types import SPLITS, RankingExample
 
 # Hexadecimal digits: 64 bits.
 _DIGITS = 16
@@ -33,23 +33,37 @@ def histories_fingerprint(histories: Iterable[History]) -> str:
     return digest.hexdigest()[:_DIGITS]
 
 
-def task_fingerprints(data: Path, task: str, *, splits: Iterable[str]) -> dict[str, str]:
-    """Return the hash of each split of a built task that holds lists, and of its ``histories``, where it has any.
+def outcomes_fingerprint(outcomes: Mapping[str, Mapping[str, LLMOutcome]]) -> str:
+    """Return a hash of what each LLM answered and cost, 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for id, found in outcomes.items():
+        for name, outcome in found.items():
+            digest.update(json.dumps([id, name, outcome.quality, outcome.cost]).encode("utf-8"))
+    return digest.hexdigest()[:_DIGITS]
+
+
+def task_fingerprints(data: Path, task: str, *, parts: Iterable[str]) -> dict[str, str]:
+    """Return the hashes of parts of a built task, by their names; a part that it does not have is left out.
 
     Args:
         data: Folder of built tasks.
         task: Name of a task.
-        splits: Names of splits.
+        parts: Splits, ``"histories"`` and ``"outcomes"``.
 
     Raises:
         MissingSourceError: the task is not built in ``data``.
         DataError: a file of it is malformed.
     """
     found = {}
-    for split in splits:
-        examples = tuple(read_split(data, task, split))
-        if examples:
-            found[split] = lists_fingerprint(examples)
-    if (data / task / HISTORIES).is_file():
-        found["histories"] = histories_fingerprint(read_histories(data / task))
+    for part in parts:
+        if part in SPLITS:
+            examples = tuple(read_split(data, task, part))
+            if examples:
+                found[part] = lists_fingerprint(examples)
+        elif (data / task / f"{part}.parquet").is_file():
+            found[part] = (
+                histories_fingerprint(read_histories(data / task))
+                if part == "histories"
+                else outcomes_fingerprint(read_outcomes(data / task))
+            )
     return found

@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from unified_ranker.tasks.registry import task_named
 
 from unified_ranker.cli.demo import written
 from unified_ranker.errors import OptionError
 from unified_ranker.model_settings import embedded_path, read_settings
 from unified_ranker.ranker import Ranker
 from unified_ranker.schema.types import Candidate, Ranking, RankingExample
-from unified_ranker.training.data_note import NOTE
+from unified_ranker.training.data_note import parts_of, read_note
 from unified_ranker.training.recipe import parse_recipe
 
 FOLDER = Path(str(files("unified_ranker.embedded")))
@@ -116,14 +115,13 @@ def test_each_label_is_one_token_wherever_it_stands(tokenizer: Any) -> None:
         assert tokenizer.decode([number]) == label
 
 
-def test_the_hashes_of_all_data_that_its_recipe_names_lie_beside_it() -> None:
+def test_the_hashes_of_all_data_that_its_recipe_reads_lie_beside_it() -> None:
     recipe = parse_recipe(yaml.safe_load((FOLDER / "recipe.yaml").read_text(encoding="utf-8")))
-    note = yaml.safe_load((FOLDER / NOTE).read_text(encoding="utf-8"))
-    assert set(note) == {*recipe.tasks, *recipe.questions.tasks}
+    parts, note = parts_of(recipe, recipe.tasks), read_note(FOLDER)
+    assert note is not None and set(note) == set(parts)
     for task in recipe.tasks:
-        histories = {"histories"} if task_named(task).domain == "recommendation" else set()
-        assert set(note[task]) == {"train", "validation"} | histories
-    # Passages of test lists are read, and nothing else is there.
+        assert set(note[task]) == set(parts[task])
+    # TREC has no other lists.
     assert all(set(note[task]) == {"test"} for task in recipe.questions.tasks)
     assert all(re.fullmatch("[0-9a-f]{16}", digits) for found in note.values() for digits in found.values())
 

@@ -16,6 +16,7 @@ from unified_ranker.benchmarks.built import BuiltTask
 from unified_ranker.benchmarks.runner.estimate import CountingBackend, Estimate
 
 from unified_ranker.backends.scripted import WordTools
+from unified_ranker.backends.tokenizer import TokenizerTools
 from unified_ranker.embedding import Embedder
 from unified_ranker.exchange import Backend
 from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings
@@ -182,9 +183,12 @@ class ModelArm:
         return timed(self.ranker.rank_batch(examples, concurrency=self._concurrency))
 
     def forget(self) -> None:
-        """Empty the backend's cache of prefixes, if it has one."""
+        """Empty the backend's caches, of prefixes and of tokens, if it has them; and embeddings, which thoughts need."""
         if hasattr(self.backend, "reset_cache"):
             self.backend.reset_cache()
+        if isinstance(self.backend.text, TokenizerTools):
+            self.backend.text.forget()
+        Embedder.forget_all()
 
     def estimate(self, task: BuiltTask, examples: Sequence[RankingExample]) -> Estimate:
         """Write all prompts and count them."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,29 +46,34 @@ def measure_latency(
     *,
     warm_up: int = 5,
     threads: int | None = None,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> list[Waited]:
     """Rank lists one by one, each by all arms before the next, and tell how long each took.
 
-    So what else the machine does falls on all arms alike, and ratios can be taken within a list. Each list begins with
-    another arm, and each arm forgets what it has computed, prefixes or embeddings, before it ranks.
+    So what else the machine does falls on all arms alike, and ratios can be taken within a list. The order of the arms
+    is drawn anew for each list, and each arm forgets what it has computed, prefixes, tokens or embeddings, before it
+    ranks.
 
     Args:
         arms: What is compared.
         task: The task of the lists.
         examples: The lists, the first ``warm_up`` of which are ranked and not counted.
         warm_up: How many.
-        threads: Of torch; None to leave them as they are.
-        clock: Tells the time, in seconds.
+        threads: Of torch, in this process; None to leave them as they are. Tokenizers and baselines without torch take
+            as many as they take.
 
     Raises:
-        OptionError: there is no arm, no list is left after the warm-up, a number is out of range, or an arm does not
-            rank the task.
+        OptionError: there is no arm, or one twice, no list is left after the warm-up, a number is out of range, or an
+            arm does not rank the task.
+        UnifiedRankerError: what making an arm ready, or ranking by it, raises.
     """
     import torch
 
     if not arms:
-        raise OptionError("--method none and no --baselines: there is nothing to time")
+        raise OptionError("arms is empty: there is nothing to time; name a method or a baseline")
+    named = [name_of(arm) for arm in arms]
+    for name in named:
+        if named.count(name) > 1:
+            raise OptionError(f"arms: {name!r} is there {named.count(name)} times; name each method and baseline once")
     if warm_up < 0 or len(examples) <= warm_up:
         raise OptionError(f"warm_up={warm_up} must be ≥ 0 and less than the number of lists, {len(examples)}")
     if threads is not None and threads < 1:
@@ -77,24 +82,22 @@ def measure_latency(
         reason = arm.refuses(task)
         if reason:
             raise OptionError(f"{arm.model} does not rank {task.name!r}: {reason}")
-    before = torch.get_num_threads()
+    before, rng = torch.get_num_threads(), random.Random(0)
     torch.set_num_threads(threads or before)
     try:
         for arm in arms:
             arm.open(task)
         seconds: list[list[float]] = [[] for _ in arms]
         for place, example in enumerate(examples):
-            for turn in range(len(arms)):
-                number = (place + turn) % len(arms)
+            for number in rng.sample(range(len(arms)), len(arms)):
                 arms[number].forget()
-                began = clock()
-                for _ in arms[number].rank(task, [example]):
-                    pass
+                # Its own count holds what went by in another process, too.
+                wall = sum(found.wall for found in arms[number].rank(task, [example]))
                 if place >= warm_up:
-                    seconds[number].append(clock() - began)
+                    seconds[number].append(wall)
     finally:
         torch.set_num_threads(before)
-    return [Waited(name_of(arm), tuple(found)) for arm, found in zip(arms, seconds, strict=True)]
+    return [Waited(name, tuple(found)) for name, found in zip(named, seconds, strict=True)]
 
 
 def name_of(arm: Arm) -> str:

@@ -18,6 +18,7 @@ from unified_ranker.benchmarks.runner.arms import model_hash, ranking_by, timed
 from unified_ranker.tasks.beside import Beside
 
 from unified_ranker.backends import ScriptedBackend
+from unified_ranker.backends.tokenizer import TokenizerTools
 from unified_ranker.embedding import Embedder
 from unified_ranker.errors import OptionError
 from unified_ranker.model_settings import ModelSettings, embedded_path, read_settings, write_settings
@@ -526,6 +527,16 @@ def test_a_model_forgets_the_prefixes_of_its_backend_if_it_keeps_any(
     loaded[0].reset_cache = lambda: emptied.append(True)  # type: ignore[attr-defined]
     arm.forget()
     assert emptied == [True]
+
+
+def test_a_model_forgets_tokens_that_another_arm_has_seen_by_its_backend() -> None:
+    arm = ModelArm({}, method="iranker")
+    tools = arm.backend.text
+    assert isinstance(tools, TokenizerTools)
+    list(arm.rank(TASK, TASK.lists("test")))
+    assert tools._ids.cache_info().currsize
+    arm.forget()
+    assert not tools._ids.cache_info().currsize
 
 
 def test_a_baseline_forgets_all_embeddings(tmp_path: Path) -> None:

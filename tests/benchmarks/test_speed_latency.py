@@ -18,31 +18,19 @@ from unified_ranker.schema.types import RankingExample
 TASK = ToyTask("passage-5", test=[[1, 0], [0, 1], [1, 0], [0, 1]])
 
 
-class Clock:
-    """Time that passes only where it is told to."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Worker(LogArm):
-    """Takes a second a list, and more for each that it has not forgotten."""
+    """Takes as many seconds a list as it is given, and more for each that it has not forgotten; notes its threads."""
 
-    clock: Clock
     remembered = 0
     threads = 0
 
     def rank(self, task: BuiltTask, examples: Sequence[RankingExample]) -> Iterator[RankedList]:
         self.threads = torch.get_num_threads()
         for found in super().rank(task, examples):
-            self.clock.now += float(self.given["seconds"]) + 100 * self.remembered
+            yield RankedList(found.ranking, float(self.given["seconds"]) + 100 * self.remembered)
             self.remembered += 1
-            yield found
 
     def forget(self) -> None:
-        self.clock.now += 1000
         self.remembered = 0
         with self.log.open("a", encoding="utf-8") as log:
             log.write(f"{self.model}:\n")
@@ -50,46 +38,52 @@ class Worker(LogArm):
 
 @pytest.fixture
 def workers(tmp_path: Path) -> list[Worker]:
-    clock, found = Clock(), []
-    for name, seconds in (("quick", 1.0), ("slow", 4.0)):
-        worker = Worker(tmp_path / "log", model=name, given={"seconds": seconds})
-        worker.clock = clock
-        found.append(worker)
-    return found
+    seconds = {"quick": 1.0, "slow": 4.0, "slower": 5.0}
+    return [Worker(tmp_path / "log", model=name, given={"seconds": each}) for name, each in seconds.items()]
 
 
 def measured(workers: list[Worker], *, warm_up: int = 1, threads: int | None = None) -> list[Waited]:
-    return measure_latency(workers, TASK, TASK.lists("test"), warm_up=warm_up, threads=threads, clock=workers[0].clock)
+    return measure_latency(workers, TASK, TASK.lists("test"), warm_up=warm_up, threads=threads)
 
 
-def test_arms_take_turns_list_by_list_and_forget_before_each(workers: list[Worker], tmp_path: Path) -> None:
+def test_all_arms_rank_a_list_before_the_next_and_forget_before_each(workers: list[Worker], tmp_path: Path) -> None:
     measured(workers)
-    assert (tmp_path / "log").read_text(encoding="utf-8").split() == [
-        *("quick:", "test0", "slow:", "test0"),
-        *("slow:", "test1", "quick:", "test1"),
-        *("quick:", "test2", "slow:", "test2"),
-        *("slow:", "test3", "quick:", "test3"),
-    ]
+    words = (tmp_path / "log").read_text(encoding="utf-8").split()
+    turns = list(zip(words[::2], words[1::2], strict=True))
+    assert [id for _, id in turns] == [f"test{n}" for n in range(4) for _ in workers]
+    orders = [tuple(name for name, id in turns if id == f"test{n}") for n in range(4)]
+    assert {tuple(sorted(order)) for order in orders} == {("quick:", "slow:", "slower:")}
+    # Who follows whom changes.
+    assert len({order[1:] for order in orders}) > 1
+
+
+def test_the_order_is_the_same_each_time(workers: list[Worker], tmp_path: Path) -> None:
+    logs = []
+    for _ in range(2):
+        measured(workers)
+        logs.append((tmp_path / "log").read_text(encoding="utf-8"))
+        (tmp_path / "log").unlink()
+    assert logs[0] == logs[1]
 
 
 @pytest.mark.parametrize("warm_up", [0, 1, 3])
-def test_the_seconds_are_those_of_ranking_alone_without_the_warm_up(workers: list[Worker], warm_up: int) -> None:
+def test_the_seconds_are_those_that_an_arm_counts_without_the_warm_up(workers: list[Worker], warm_up: int) -> None:
     assert measured(workers, warm_up=warm_up) == [
         Waited("quick by as-listed", (1.0,) * (4 - warm_up)),
         Waited("slow by as-listed", (4.0,) * (4 - warm_up)),
+        Waited("slower by as-listed", (5.0,) * (4 - warm_up)),
     ]
 
 
 def test_every_arm_is_opened_once(workers: list[Worker]) -> None:
     measured(workers)
-    assert [worker.opened for worker in workers] == [["passage-5"], ["passage-5"]]
+    assert [worker.opened for worker in workers] == [["passage-5"]] * 3
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_threads_are_set_for_the_measurement_and_set_back(workers: list[Worker], threads: int) -> None:
+def test_threads_are_set_for_the_measurement_and_set_back(workers: list[Worker]) -> None:
     before = torch.get_num_threads()
-    measured(workers, threads=threads)
-    assert workers[0].threads == threads
+    measured(workers, threads=before + 1)
+    assert workers[0].threads == before + 1
     assert torch.get_num_threads() == before
 
 
@@ -129,8 +123,13 @@ def test_an_arm_that_does_not_rank_the_task_is_told(workers: list[Worker]) -> No
     assert workers[0].opened == []
 
 
+def test_an_arm_that_is_named_twice_is_told(workers: list[Worker]) -> None:
+    with pytest.raises(OptionError, match="'quick by as-listed' is there 2 times; name each"):
+        measured([*workers, workers[0]])
+
+
 def test_nothing_to_time_is_told() -> None:
-    with pytest.raises(OptionError, match="nothing to time"):
+    with pytest.raises(OptionError, match="arms is empty: there is nothing to time"):
         measure_latency([], TASK, TASK.lists("test"))
 
 

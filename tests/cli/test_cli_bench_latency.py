@@ -106,18 +106,27 @@ def test_every_option_reaches_its_place(
     assert done.out.startswith("3 lists of 4 candidates (passage-5), each alone, by all in turn; ")
     assert "times as long as tf-idf" in done.out
     record = json.loads((tmp_path / "deep" / "found.json").read_text(encoding="utf-8"))
-    assert {name: len(seconds) for name, seconds in record["seconds"].items()} == {
-        "mine by iranker": 3,
-        "tf-idf": 3,
-        "bm25": 3,
-    }
+    assert [arm["name"] for arm in record["arms"]] == ["mine by iranker", "tf-idf", "bm25"]
+    assert all(len(arm["seconds"]) == 3 and min(arm["seconds"]) > 0 for arm in record["arms"])
+    assert record["arms"][0]["settings"]["layout"] == "rounds" and "model_hash" in record["arms"][0]["settings"]
     assert record["lists"] == ["test2", "test3", "test4"]
-    assert (record["task"], record["candidates"], record["threads"]) == ("passage-5", 4, 1)
+    assert (record["task"], record["candidates"], record["warm_up"], record["threads"]) == ("passage-5", 4, 2, 1)
 
 
 def test_several_methods_are_timed_side_by_side(command: Command, data: Path, model: Path) -> None:
     done = command(
-        *("bench", "latency", "--data", data, "--model", model, "--method", "iranker,setwise", "--baselines", ""),
+        *(
+            "bench",
+            "latency",
+            "--data",
+            data,
+            "--model",
+            model,
+            "--method",
+            "iranker,setwise",
+            "--baselines",
+            "",
+        ),
         *("--lists", 3, "--warm-up", 0, "--candidates", 4),
     )
     assert done.code == 0, done.err
@@ -144,10 +153,11 @@ def test_a_ratio_to_a_baseline_alone_needs_no_model(command: Command, data: Path
         (("--threads", 0), "threads=0 must be ≥ 1"),
         (("--lists", 6), "has 6 test lists, not 7"),
         (("--candidates", 99), "different candidates, not 99"),
-        (("--task", "films"), "films"),
+        (("--task", "moive"), "did you mean 'movie'"),
         (("--baselines", "bm52"), "did you mean 'bm25'"),
         (("--baselines", "knn-router"), "knn-router does not rank 'movie': knn-router is for routing"),
         (("--method", "none", "--baselines", ""), "nothing to time"),
+        (("--method", "iranker,iranker"), "'mine by iranker' is there 2 times"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )

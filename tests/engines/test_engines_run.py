@@ -324,14 +324,13 @@ def test_the_folder_cannot_be_taken_by_another_recipe(run: Path, toy_data: Path)
 
 def test_the_folder_notes_its_data_and_cannot_be_taken_with_other(run: Path, toy_data: Path, tmp_path: Path) -> None:
     from unified_ranker.errors import DataError
-    from unified_ranker.training.data_note import NOTE, note_of
+    from unified_ranker.training.data_note import SEEN, note_of, read_note
     from unified_ranker.training.rl.launch import run as launch
     from unified_ranker.training.rl.recipe import parse_recipe
 
     tasks = list(RECIPE["tasks"])
-    note = yaml.safe_load((run / "run" / NOTE).read_text(encoding="utf-8"))
-    assert note == note_of(toy_data, tasks)
-    assert (run / "run" / "model" / NOTE).read_bytes() == (run / "run" / NOTE).read_bytes()
+    note = note_of(toy_data, dict.fromkeys(tasks, SEEN))
+    assert read_note(run / "run") == read_note(run / "run" / "model") == note
     other = shutil.copytree(toy_data, tmp_path / "other")
     shutil.copy(other / tasks[0] / "validation.parquet", other / tasks[0] / "train.parquet")
     with pytest.raises(DataError, match=f"holds a run on other data: {tasks[0]} differs"):

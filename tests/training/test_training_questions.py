@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy
 import pytest
-import yaml
 from invented_lists import tiny_recipe
 from toy_runs import build_task
 from toy_tasks import build_toy
 
 from unified_ranker.errors import MissingSourceError, RecipeError
 from unified_ranker.schema.types import Candidate, RankingExample
-from unified_ranker.training.data_note import NOTE
+from unified_ranker.training.data_note import read_note
 from unified_ranker.training.questions import ANY, NEAREST, NEXT, QuestionLists, asked_tasks, question_lists
 from unified_ranker.training.sft import Trainer
 
@@ -205,9 +204,9 @@ def test_the_warm_up_asks_its_share_and_follows_the_embeddings(
         questions={"share": share, "tasks": ["trec-dl-2019"], "temperature": 0.2},
         model={"embeddings": "minilm", "architecture": tiny_recipe().model.architecture},
     )
-    Trainer(recipe, data=tmp_path, out=tmp_path / "out", device="cpu")
-    noted = yaml.safe_load((tmp_path / "out" / NOTE).read_text(encoding="utf-8"))
-    assert set(noted) == {"passage-5", "router-cost"} | ({"trec-dl-2019"} if share else set())
+    trainer = Trainer(recipe, data=tmp_path, out=tmp_path / "out", device="cpu")
+    noted = read_note(trainer.export(tmp_path / "model"))
+    assert noted is not None and set(noted) == {"passage-5", "router-cost", *(["trec-dl-2019"] if share else [])}
     taught = [entry for entry in drawn if entry.taught]
     # Half of the lists are passages.
     assert low <= len(taught) / len(drawn) <= high

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from unified_ranker import Ranker
 from unified_ranker.errors import DataError, MissingExtraError, OptionError
 from unified_ranker.model_settings import ModelSettings, read_settings
-from unified_ranker.training.data_note import NOTE, write_note
+from unified_ranker.training.data_note import read_note, write_note
 from unified_ranker.training.rl.export import LATEST, checkpoint_at, export, export_run, latest_step, remove_unfinished
 from unified_ranker.training.rl.recipe import parse_recipe
 from unified_ranker.training.rl.shared_prompt import FROZEN, LABELS, WORDS_ALONE
@@ -193,9 +193,12 @@ def test_a_run_is_exported_with_how_it_wants_to_be_asked(tmp_path: Path, tiny_mo
 
 def test_a_run_is_exported_with_the_hashes_of_its_data(tmp_path: Path, tiny_model: Path) -> None:
     run = run_of(tmp_path, tiny_model)
-    assert not (export_run(run, tmp_path / "older") / NOTE).exists()
-    write_note({"movie": {"train": "0123"}}, run)
-    assert (export_run(run, tmp_path / "model") / NOTE).read_bytes() == (run / NOTE).read_bytes()
+    note = {"movie": {"train": "0123"}}
+    write_note(note, run)
+    assert read_note(export_run(run, tmp_path / "model")) == note
+    # A folder that held another model says nothing of this one.
+    write_note(None, run)
+    assert read_note(export_run(run, tmp_path / "model")) is None
 
 
 def test_the_last_whole_step_of_a_run_is_the_default(tmp_path: Path, tiny_model: Path) -> None:

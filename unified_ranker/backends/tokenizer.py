@@ -79,6 +79,10 @@ class TokenizerTools:
             return found
         return list(self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"])
 
+    def forget(self) -> None:
+        """Forget the tokens of texts that were seen."""
+        self._ids.cache_clear()
+
     @property
     def control_tokens(self) -> frozenset[str]:
         """All special and added tokens."""

@@ -24,12 +24,11 @@ from unified_ranker.tasks.build import read_split
 from unified_ranker.training.alike import first_look
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import BagMaker
-from unified_ranker.training.data_note import copy_note, note_of, refuse_other_data, write_note
+from unified_ranker.training.data_note import Note, note_of, parts_of, to_go_on, write_note
 from unified_ranker.training.encode import Encoded, encode, encode_grade
 from unified_ranker.training.lists import balanced, random_case
 from unified_ranker.training.losses import label_loss, readout_loss, vocabulary_loss
 from unified_ranker.training.mixture import Mixture
-from unified_ranker.training.questions import asked_tasks
 from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import NOTED, Words, make_model
 from unified_ranker.training.tokenizer import label_names
@@ -54,7 +53,7 @@ class Trainer:
 
     Raises:
         MissingSourceError: a task of the recipe is not built in ``data``.
-        DataError: a task has no training lists, or ``out`` holds a run that has seen other data.
+        DataError: a task has no training lists.
         RecipeError: the recipe's model cannot be made.
     """
 
@@ -76,7 +75,7 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         self.rng = random.Random(recipe.seed)
         self.mixture = Mixture(recipe, data, self.rng)
-        self._note_data()
+        self._note: Note | None = note_of(data, parts_of(recipe, self.mixture.built))
         self.architecture = None if recipe.model.source else _architecture(recipe)
         self.vocabulary = Vocabulary()
         self.tokenizer, self.labels, context = self._read()
@@ -103,13 +102,6 @@ class Trainer:
         self.optimizer = self._optimizer()
         self.average: dict[str, torch.Tensor] = {}
         self._pending: list[list[Encoded]] = []
-
-    def _note_data(self) -> None:
-        note = note_of(self.data, self.mixture.built, passages=asked_tasks(self.recipe, self.mixture.built))
-        # Without a checkpoint a run starts anew, whatever the folder held.
-        if self._checkpoint.is_file():
-            refuse_other_data(note, self.out)
-        write_note(note, self.out)
 
     def _read(self) -> tuple[Any, tuple[str, ...], int]:
         """Return the tokenizer, the labels of its own, and the most tokens of prompt and reply."""
@@ -288,8 +280,13 @@ class Trainer:
 
         Returns:
             The folder of the trained model.
+
+        Raises:
+            RecipeError: ``out`` holds a run of another recipe.
+            DataError: it holds one that was started with other data.
         """
         self._resume()
+        write_note(self._note, self.out)
         recipe, window, began = self.recipe, list[dict[str, float]](), time.perf_counter()
         before = self.seconds
         while self.tokens < recipe.tokens:
@@ -389,6 +386,7 @@ class Trainer:
             "tokens": self.tokens,
             "seconds": self.seconds,
             "recipe": self.recipe.to_dict(),
+            "data": self._note,
         }
         # Written aside and moved, so that a kill in the middle leaves the last one whole.
         torch.save(state, folder / "state.tmp")
@@ -405,6 +403,8 @@ class Trainer:
                 f"{str(self.out)!r} holds a run of another recipe; choose another --out, or the recipe it was "
                 "started with"
             )
+        assert self._note is not None
+        self._note = to_go_on(self._note, state.get("data"), self.out)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average, self._pending = state["average"], state["pending"]
@@ -438,7 +438,7 @@ class Trainer:
         self.tokenizer.save_pretrained(folder)
         write_settings(folder, self.settings)
         (folder / "recipe.yaml").write_text(yaml.safe_dump(self.recipe.to_dict(), sort_keys=False), encoding="utf-8")
-        copy_note(self.out, folder)
+        write_note(self._note, folder)
         return folder
 
 

@@ -24,7 +24,7 @@ from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.registry import TRAINED
 from unified_ranker.strategies.setwise import Setwise
 from unified_ranker.tasks.registry import task_named
-from unified_ranker.training.data_note import Note, copy_note, note_of, note_of_file, refuse_other_data, write_note
+from unified_ranker.training.data_note import Note, note_of, note_of_file, write_note
 from unified_ranker.training.lists import balanced, training_lists
 from unified_ranker.training.recipe_file import build
 from unified_ranker.training.rl.trainable import Trainable, chat_of, shown, strategies_by_domain
@@ -143,16 +143,15 @@ def run(recipe: VerlSFTRecipe, *, data: Path, out: Path, say: Callable[[str], No
     Raises:
         RecipeError: the recipe does not fit the machine, or the folder holds a run of another recipe.
         MissingExtraError: verl is not installed.
-        DataError: a task has no lists, or the folder holds a run on other data.
+        DataError: a task has no lists, or the folder holds a run that was started with other data.
         BackendError: verl stopped before the end.
     """
     from unified_ranker.training.rl.export import export, latest_step
-    from unified_ranker.training.rl.launch import claim, environment, follow, refuse_other, resume
+    from unified_ranker.training.rl.launch import claim, environment, follow, refuse_other, resume, settled_note
 
     out = out.resolve()
     refuse_other(recipe.to_dict(), out)
-    note = data_note(recipe, data)
-    refuse_other_data(note, out)
+    note = settled_note(data_note(recipe, data), out)
     config, setting, rows = plan(recipe, data=data, out=out)
     claim(recipe.to_dict(), out)
     write_note(note, out)
@@ -175,7 +174,7 @@ def run(recipe: VerlSFTRecipe, *, data: Path, out: Path, say: Callable[[str], No
         follow(module, out, env=env, after=done or 0, say=say, line=lambda step, record: _line(step, record, recipe))
     last = checkpoints / f"global_step_{latest_step(checkpoints)}"
     model = export(last, out / "model", settings=setting.ranker)
-    copy_note(out, model)
+    write_note(note, model)
     return model
 
 
@@ -188,7 +187,7 @@ def data_note(recipe: VerlSFTRecipe, data: Path) -> Note:
     """
     if recipe.conversations:
         return note_of_file(_file_of(recipe))
-    return note_of(data, [task for task, weight in recipe.tasks.items() if weight > 0])
+    return note_of(data, dict.fromkeys((task for task, weight in recipe.tasks.items() if weight > 0), ("train",)))
 
 
 def plan(recipe: VerlSFTRecipe, *, data: Path, out: Path) -> tuple[Any, Any, list[list[dict[str, str]]]]:

@@ -21,7 +21,7 @@ def latency(
     lists: Annotated[int, typer.Option("--lists", help="How many test lists are timed.")] = 90,
     candidates: Annotated[int, typer.Option("--candidates", help="How many candidates each has.")] = 20,
     warm_up: Annotated[int, typer.Option("--warm-up", help="Lists that are ranked before any is timed.")] = 5,
-    threads: Annotated[int | None, typer.Option("--threads", help="Threads of torch; as many as it takes.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="Threads of torch, if not its own choice.")] = None,
     method: Methods = None,
     baselines: Annotated[
         str, typer.Option("--baselines", help="Comma-separated names; ratios are to the first.")
@@ -34,7 +34,10 @@ def latency(
     device: options.Device = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the seconds of each list.")] = None,
 ) -> None:
-    """Rank lists one by one, by a model and by baselines in turn, and tell how long each list took."""
+    """Rank lists one by one, by a model and by baselines in turn, and tell how long each list took.
+
+    Baselines run on the CPU, whatever --device says; a server keeps the cache that it has.
+    """
     import torch
 
     for flag, value, least in (("--lists", lists, 1), ("--warm-up", warm_up, 0), ("--candidates", candidates, 2)):
@@ -61,17 +64,21 @@ def latency(
     shown = threads or torch.get_num_threads()
     print(
         f"{lists} lists of {candidates} candidates ({task}), each alone, by all in turn; {os.cpu_count()} cores, "
-        f"{shown} thread{'s' if shown > 1 else ''}\n"
+        f"{shown} thread{'s' if shown > 1 else ''} of torch\n"
     )
     print(latency_table(found, reference=found[len(arms) - len(beside)] if beside else None), end="")
     if json_file is not None:
         record = {
             "task": task,
             "candidates": candidates,
+            "warm_up": warm_up,
             "lists": [example.id for example in examples[warm_up:]],
             "cores": os.cpu_count(),
             "threads": shown,
-            "seconds": {waited.name: list(waited.seconds) for waited in found},
+            "arms": [
+                {"name": waited.name, "settings": dict(arm.settings(opened)), "seconds": list(waited.seconds)}
+                for arm, waited in zip(arms, found, strict=True)
+            ],
         }
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

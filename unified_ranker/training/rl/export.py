@@ -9,7 +9,7 @@ from typing import Any
 
 from unified_ranker.errors import DataError, missing_extra, unknown_choice
 from unified_ranker.model_settings import ModelSettings, write_settings
-from unified_ranker.training.data_note import copy_note
+from unified_ranker.training.data_note import read_note, write_note
 from unified_ranker.training.rl.shared_prompt import ANSWERS, FROZEN, LABELS, WORDS_ALONE
 
 DTYPES = ("float32", "bfloat16")
@@ -64,7 +64,7 @@ def export_run(run: Path, folder: Path, *, step: int | None = None, dtype: str |
     recipe = parse_recipe(yaml.safe_load(note.read_text(encoding="utf-8")))
     checkpoint = checkpoint_at(run / "checkpoints", step)
     written = export(checkpoint, folder, settings=Setting(recipe).ranker, dtype=dtype)
-    copy_note(run, written)
+    write_note(read_note(run), written)
     return written
 
 

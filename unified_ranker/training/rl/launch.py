@@ -23,7 +23,7 @@ import yaml
 from unified_ranker.errors import BackendError, RecipeError
 from unified_ranker.ranker import Ranker
 from unified_ranker.tasks.build import read_split
-from unified_ranker.training.data_note import copy_note, note_of, refuse_other_data, write_note
+from unified_ranker.training.data_note import SEEN, Note, note_of, read_note, to_go_on, write_note
 from unified_ranker.training.mrr import reciprocal_ranks, with_macro
 from unified_ranker.training.rl.config import compose
 from unified_ranker.training.rl.cpu_platform import ENVIRONMENT
@@ -53,14 +53,14 @@ def run(recipe: RLRecipe, *, data: Path, out: Path, say: Say, ray_address: str |
     Raises:
         RecipeError: the recipe does not fit the machine, or the folder holds a run of another recipe.
         MissingExtraError: verl, Ray or vLLM are not installed.
-        DataError: a task has no lists, or the folder holds a run on other data.
+        DataError: a task has no lists, or the folder holds a run that was started with other data.
         BackendError: verl stopped before the end.
     """
     check_machine(recipe, ray_address=ray_address)
     out = out.resolve()
     refuse_other(recipe.to_dict(), out)
-    note = note_of(data, [task for task, weight in recipe.tasks.items() if weight > 0])
-    refuse_other_data(note, out)
+    used = [task for task, weight in recipe.tasks.items() if weight > 0]
+    note = settled_note(note_of(data, dict.fromkeys(used, SEEN)), out)
     prepared = prepare(recipe, data=data, run=out, ray_address=ray_address)
     claim(recipe.to_dict(), out)
     write_note(note, out)
@@ -80,7 +80,7 @@ def run(recipe: RLRecipe, *, data: Path, out: Path, say: Say, ray_address: str |
         )
     _note_time(out, time.monotonic() - began)
     model = export(checkpoint_at(checkpoints), out / "model", settings=prepared.ranker)
-    copy_note(out, model)
+    write_note(note, model)
     return summarize(recipe, data=data, out=out, start=prepared.model, model=model, say=say)
 
 
@@ -133,6 +133,16 @@ def refuse_other(recipe: Mapping[str, Any], out: Path) -> None:
         raise RecipeError(
             f"{str(out)!r} holds a run of another recipe; choose another --out, or the recipe it was started with"
         )
+
+
+def settled_note(note: Note, out: Path) -> Note | None:
+    """Return the note of the data of a run that starts in a folder, or goes on there after a checkpoint.
+
+    Raises:
+        DataError: it goes on, and was started with other data.
+    """
+    started = latest_step(out / "checkpoints") is not None
+    return to_go_on(note, read_note(out), out) if started else note
 
 
 def claim(recipe: Mapping[str, Any], out: Path) -> None:
