@@ -183,7 +183,7 @@ class ModelArm:
         return timed(self.ranker.rank_batch(examples, concurrency=self._concurrency))
 
     def forget(self) -> None:
-        """Empty the backend's caches, of prefixes and of tokens, if it has them; and embeddings, which thoughts need."""
+        """Empty the caches of the backend, of prefixes and tokens, and the embeddings that thoughts are found by."""
         if hasattr(self.backend, "reset_cache"):
             self.backend.reset_cache()
         if isinstance(self.backend.text, TokenizerTools):
