@@ -331,10 +331,11 @@ def test_the_folder_notes_its_data_and_cannot_be_taken_with_other(run: Path, toy
     tasks = list(RECIPE["tasks"])
     note = note_of(toy_data, dict.fromkeys(tasks, SEEN))
     assert read_note(run / "run") == read_note(run / "run" / "model") == note
+    recipe = yaml.safe_load((run / "run" / "recipe.yaml").read_text(encoding="utf-8"))
     other = shutil.copytree(toy_data, tmp_path / "other")
     shutil.copy(other / tasks[0] / "validation.parquet", other / tasks[0] / "train.parquet")
     with pytest.raises(DataError, match=f"holds a run on other data: {tasks[0]} differs"):
-        launch(parse_recipe(RECIPE), data=other, out=run / "run", say=lambda _: None)
+        launch(parse_recipe(recipe), data=other, out=run / "run", say=lambda _: None)
 
 
 def test_export_takes_any_step_and_precision(run: Path, tmp_path: Path) -> None:
