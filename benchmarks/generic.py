@@ -14,6 +14,7 @@ from typing import Any
 from unified_ranker.benchmarks.runner.arms import EMBEDDED, model_hash
 
 from unified_ranker.errors import BackendError, DataError, OptionError, missing_extra
+from unified_ranker.files import write_whole
 from unified_ranker.model_settings import embedded_path
 
 #: The tasks of R1-Ranker's out-of-domain table (arXiv 2506.21638), by the harness's names.
@@ -80,10 +81,7 @@ def run_generic(
                 known[key] = _evaluate(
                     lm_eval, manager, source, task, limit=limit, batch_size=batch_size, device=device, run_code=run_code
                 )
-                # Whole or not at all.
-                part = kept.with_suffix(".json.part")
-                part.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-                part.replace(kept)
+                write_whole(kept, json.dumps(known, indent=1) + "\n")
             rows += [{"model": name, **measured} for measured in known[key]]
     return rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from unified_ranker.tasks.beside import History, LLMOutcome, read_histories, read_outcomes
@@ -42,6 +42,12 @@ def outcomes_fingerprint(outcomes: Mapping[str, Mapping[str, LLMOutcome]]) -> st
     return digest.hexdigest()[:_DIGITS]
 
 
+_BESIDE: dict[str, Callable[[Path], str]] = {
+    "histories": lambda folder: histories_fingerprint(read_histories(folder)),
+    "outcomes": lambda folder: outcomes_fingerprint(read_outcomes(folder)),
+}
+
+
 def task_fingerprints(data: Path, task: str, *, parts: Iterable[str]) -> dict[str, str]:
     """Return the hashes of parts of a built task, by their names; a part that it does not have is left out.
 
@@ -61,9 +67,5 @@ def task_fingerprints(data: Path, task: str, *, parts: Iterable[str]) -> dict[st
             if examples:
                 found[part] = lists_fingerprint(examples)
         elif (data / task / f"{part}.parquet").is_file():
-            found[part] = (
-                histories_fingerprint(read_histories(data / task))
-                if part == "histories"
-                else outcomes_fingerprint(read_outcomes(data / task))
-            )
+            found[part] = _BESIDE[part](data / task)
     return found

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from unified_ranker.errors import DataError
+from unified_ranker.files import write_whole
 from unified_ranker.schema.finished import drop_unfinished, finished_records
 from unified_ranker.schema.jsonl import dump_line
 from unified_ranker.schema.types import Ranking
@@ -96,9 +97,7 @@ class Cell:
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Write the facts, whole or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.facts_path.with_suffix(".json.part")
-        part.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(self.facts_path)
+        write_whole(self.facts_path, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
         self.__dict__.pop("facts", None)
 
     @contextmanager

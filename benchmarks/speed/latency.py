@@ -124,7 +124,7 @@ def ratios(waited: Waited, reference: Waited) -> tuple[float, ...]:
 def latency_table(found: Sequence[Waited], *, reference: Waited | None) -> str:
     """Return a table in Markdown: milliseconds of a list, and ratios to a reference, if there is one."""
     beside = f" times as long as {reference.name} |" if reference else ""
-    lines = [f"| | ms, median (10% – 90%) |{beside}", "|---|--:|" + ("--:|" if reference else "")]
+    lines = [f"| | ms, median ({LOW}% – {HIGH}%) |{beside}", "|---|--:|" + ("--:|" if reference else "")]
     for waited in found:
         time_of = spread([1000 * value for value in waited.seconds])
         line = f"| {waited.name} | {time_of.median:.1f} ({time_of.low:.1f} – {time_of.high:.1f}) |"

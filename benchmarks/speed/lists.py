@@ -34,7 +34,7 @@ def speed_lists(
     """
     found = list(read_split(data, task, split))
     if len(found) < queries:
-        raise DataError(f"task {task!r} has {len(found)} {split} lists, not {queries}; ask for fewer")
+        raise DataError(f"task {task!r} has {len(found)} {split} lists, not {queries}; ask for fewer lists")
     pool: dict[tuple[str, str], Candidate] = {}
     for example in found:
         for candidate in example.candidates:

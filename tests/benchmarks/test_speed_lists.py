@@ -123,7 +123,7 @@ def test_too_many_candidates_are_refused(data: Path) -> None:
 
 
 def test_too_many_queries_are_refused(data: Path) -> None:
-    with pytest.raises(DataError, match=r"task 'movie' has 2 validation lists, not 3; ask for fewer"):
+    with pytest.raises(DataError, match=r"task 'movie' has 2 validation lists, not 3; ask for fewer lists"):
         speed_lists(data, "movie", queries=3, candidates=3, split="validation")
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 
 from unified_ranker.errors import DataError
+from unified_ranker.files import write_whole
 from unified_ranker.schema.types import SPLITS
 from unified_ranker.tasks.fingerprint import task_fingerprints
-from unified_ranker.tasks.registry import task_named
+from unified_ranker.training.fresh import draws_anew
 from unified_ranker.training.questions import asked_tasks
 from unified_ranker.training.recipe import Recipe
 
@@ -36,7 +37,7 @@ def parts_of(recipe: Recipe, drawn: Iterable[str]) -> dict[str, tuple[str, ...]]
     """
     found: dict[str, tuple[str, ...]] = {}
     for task in drawn:
-        fresh = ("histories",) if recipe.fresh and task_named(task).domain == "recommendation" else ()
+        fresh = ("histories",) if draws_anew(recipe, task) else ()
         # A teacher may know what each LLM's answer cost.
         taught = ("outcomes",) if task in recipe.words.teachers else ()
         found[task] = (*SEEN, *fresh, *taught)
@@ -111,7 +112,4 @@ def write_note(note: Note | None, folder: Path) -> None:
     if note is None:
         path.unlink(missing_ok=True)
         return
-    # Written aside and moved, so that a kill in the middle leaves the last one whole.
-    aside = folder / f"{NOTE}.tmp"
-    aside.write_text(yaml.safe_dump({name: dict(found) for name, found in note.items()}), encoding="utf-8")
-    aside.replace(path)
+    write_whole(path, yaml.safe_dump({name: dict(found) for name, found in note.items()}))

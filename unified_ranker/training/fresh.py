@@ -14,7 +14,14 @@ from pathlib import Path
 from unified_ranker.schema.types import Candidate, RankingExample
 from unified_ranker.tasks.beside import History, read_histories
 from unified_ranker.tasks.recommendation import drawn_list
+from unified_ranker.tasks.registry import task_named
 from unified_ranker.tasks.sampling import Catalogue
+from unified_ranker.training.recipe import Recipe
+
+
+def draws_anew(recipe: Recipe, task: str) -> bool:
+    """Tell whether a run of a recipe draws lists of a task from histories."""
+    return recipe.fresh > 0 and task_named(task).domain == "recommendation"
 
 
 class FreshLists:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from unified_ranker.errors import DataError
 from unified_ranker.schema.types import Candidate, RankingExample
 from unified_ranker.tasks.build import read_split
+
+
+def drawn_tasks(tasks: Mapping[str, float]) -> dict[str, float]:
+    """Return the tasks of a recipe that a run draws lists of, with their weights: those whose weight is not 0."""
+    return {task: weight for task, weight in tasks.items() if weight > 0}
 
 
 def training_lists(data: Path, task: str) -> list[RankingExample]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.tasks.registry import task_named
 from unified_ranker.training.cloze import ClozeLists
-from unified_ranker.training.fresh import FreshLists
-from unified_ranker.training.lists import training_lists
+from unified_ranker.training.fresh import FreshLists, draws_anew
+from unified_ranker.training.lists import drawn_tasks, training_lists
 from unified_ranker.training.recipe import Recipe
 
 
@@ -32,11 +32,9 @@ class Mixture:
 
     def __init__(self, recipe: Recipe, data: Path, rng: random.Random) -> None:
         self._recipe, self._rng = recipe, rng
-        self.built = {task: training_lists(data, task) for task, weight in recipe.tasks.items() if weight > 0}
+        self.built = {task: training_lists(data, task) for task in drawn_tasks(recipe.tasks)}
         self._fresh = {
-            task: FreshLists(data, task, examples)
-            for task, examples in self.built.items()
-            if task_named(task).domain == "recommendation" and recipe.fresh
+            task: FreshLists(data, task, examples) for task, examples in self.built.items() if draws_anew(recipe, task)
         }
         cloze = {
             task: ClozeLists(examples)

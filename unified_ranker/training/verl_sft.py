@@ -25,7 +25,7 @@ from unified_ranker.strategies.registry import TRAINED
 from unified_ranker.strategies.setwise import Setwise
 from unified_ranker.tasks.registry import task_named
 from unified_ranker.training.data_note import Note, note_of, note_of_file, write_note
-from unified_ranker.training.lists import balanced, training_lists
+from unified_ranker.training.lists import balanced, drawn_tasks, training_lists
 from unified_ranker.training.recipe_file import build
 from unified_ranker.training.rl.trainable import Trainable, chat_of, shown, strategies_by_domain
 
@@ -153,8 +153,7 @@ def run(recipe: VerlSFTRecipe, *, data: Path, out: Path, say: Callable[[str], No
     refuse_other(recipe.to_dict(), out)
     note = settled_note(data_note(recipe, data), out)
     config, setting, rows = plan(recipe, data=data, out=out)
-    claim(recipe.to_dict(), out)
-    write_note(note, out)
+    claim(recipe.to_dict(), out, note=note)
     _write(rows, out / "rows.parquet")
     from omegaconf import OmegaConf
 
@@ -187,7 +186,7 @@ def data_note(recipe: VerlSFTRecipe, data: Path) -> Note:
     """
     if recipe.conversations:
         return note_of_file(_file_of(recipe))
-    return note_of(data, dict.fromkeys((task for task, weight in recipe.tasks.items() if weight > 0), ("train",)))
+    return note_of(data, dict.fromkeys(drawn_tasks(recipe.tasks), ("train",)))
 
 
 def plan(recipe: VerlSFTRecipe, *, data: Path, out: Path) -> tuple[Any, Any, list[list[dict[str, str]]]]:
@@ -232,7 +231,7 @@ def plan(recipe: VerlSFTRecipe, *, data: Path, out: Path) -> tuple[Any, Any, lis
         )
         for method in recipe.methods
     }
-    used = {task: weight for task, weight in recipe.tasks.items() if weight > 0}
+    used = drawn_tasks(recipe.tasks)
     examples = training_examples(
         {task: training_lists(data, task) for task in used},
         used,

@@ -58,15 +58,15 @@ def latency(
         device=device,
     )
     with tempfile.TemporaryDirectory(prefix="unified-ranker-") as scratch:
-        beside = baseline_arms(baselines, (), [opened], seed=0, scratch=Path(scratch))
-        arms = [*model_arms(arguments, method, name=None, concurrency=1), *beside]
+        models = model_arms(arguments, method, name=None, concurrency=1)
+        arms = models + baseline_arms(baselines, (), [opened], seed=0, scratch=Path(scratch))
         found = measure_latency(arms, opened, examples, warm_up=warm_up, threads=threads)
     shown = threads or torch.get_num_threads()
     print(
         f"{lists} lists of {candidates} candidates ({task}), each alone, by all in turn; {os.cpu_count()} cores, "
         f"{shown} thread{'s' if shown > 1 else ''} of torch\n"
     )
-    print(latency_table(found, reference=found[len(arms) - len(beside)] if beside else None), end="")
+    print(latency_table(found, reference=next(iter(found[len(models) :]), None)), end="")
     if json_file is not None:
         record = {
             "task": task,

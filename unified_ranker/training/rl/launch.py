@@ -24,6 +24,7 @@ from unified_ranker.errors import BackendError, RecipeError
 from unified_ranker.ranker import Ranker
 from unified_ranker.tasks.build import read_split
 from unified_ranker.training.data_note import SEEN, Note, note_of, read_note, to_go_on, write_note
+from unified_ranker.training.lists import drawn_tasks
 from unified_ranker.training.mrr import reciprocal_ranks, with_macro
 from unified_ranker.training.rl.config import compose
 from unified_ranker.training.rl.cpu_platform import ENVIRONMENT
@@ -59,11 +60,9 @@ def run(recipe: RLRecipe, *, data: Path, out: Path, say: Say, ray_address: str |
     check_machine(recipe, ray_address=ray_address)
     out = out.resolve()
     refuse_other(recipe.to_dict(), out)
-    used = [task for task, weight in recipe.tasks.items() if weight > 0]
-    note = settled_note(note_of(data, dict.fromkeys(used, SEEN)), out)
+    note = settled_note(note_of(data, dict.fromkeys(drawn_tasks(recipe.tasks), SEEN)), out)
     prepared = prepare(recipe, data=data, run=out, ray_address=ray_address)
-    claim(recipe.to_dict(), out)
-    write_note(note, out)
+    claim(recipe.to_dict(), out, note=note)
     checkpoints, began = out / "checkpoints", time.monotonic()
     done = resume(checkpoints, say=say)
     # A run that goes on has validated the weights it goes on from.
@@ -145,10 +144,11 @@ def settled_note(note: Note, out: Path) -> Note | None:
     return to_go_on(note, read_note(out), out) if started else note
 
 
-def claim(recipe: Mapping[str, Any], out: Path) -> None:
-    """Note in a folder which recipe it is the run of."""
+def claim(recipe: Mapping[str, Any], out: Path, *, note: Note | None) -> None:
+    """Note in a folder which recipe it is the run of, and on which data."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(_written(recipe), encoding="utf-8")
+    write_note(note, out)
 
 
 def _written(recipe: Mapping[str, Any]) -> str:
@@ -262,10 +262,9 @@ def measure(model: Path | str, recipe: RLRecipe, *, data: Path) -> dict[str, flo
         model, method=recipe.method, style=setting.style, token_budget=setting.token_budget, **dict(recipe.options)
     )
     lists = {}
-    for task, weight in recipe.tasks.items():
-        if weight > 0:
-            found = list(read_split(data, task, "test"))
-            lists[task] = found[: recipe.test_lists] if recipe.test_lists else found
+    for task in drawn_tasks(recipe.tasks):
+        found = list(read_split(data, task, "test"))
+        lists[task] = found[: recipe.test_lists] if recipe.test_lists else found
     return with_macro(reciprocal_ranks(ranker, lists))
 
 

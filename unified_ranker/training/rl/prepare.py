@@ -25,7 +25,7 @@ from unified_ranker.strategies.pointwise import Pointwise
 from unified_ranker.strategies.registry import method_named
 from unified_ranker.strategies.setwise import Setwise
 from unified_ranker.tasks.build import read_split
-from unified_ranker.training.lists import training_lists
+from unified_ranker.training.lists import drawn_tasks, training_lists
 from unified_ranker.training.rl.config import settings
 from unified_ranker.training.rl.recipe import RLRecipe
 from unified_ranker.training.rl.rows import (
@@ -260,7 +260,7 @@ def prepare(recipe: RLRecipe, *, data: Path, run: Path, ray_address: str | None 
         PromptTooLongError: a list does not fit the token budget.
     """
     setting = Setting(recipe)
-    used = {task: weight for task, weight in recipe.tasks.items() if weight > 0}
+    used = drawn_tasks(recipe.tasks)
     lists = {task: training_lists(data, task) for task in used}
     cases = recipe.form == "cases"
     drawn = training_examples(
