@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Sequence
@@ -213,6 +214,16 @@ def test_the_warm_up_asks_its_share_and_follows_the_embeddings(
     # A cosine of 1 over .2 is e⁵ times as likely as one of 0, and none is left out.
     assert all(min(entry.target) > 0 and max(entry.target) / min(entry.target) <= math.exp(5) for entry in taught)
     assert all(len(entry.target) > 5 and sum(entry.target) == pytest.approx(1) for entry in taught)
+    if share:
+        # A run that was killed after them does not look for questions again.
+        (tmp_path / "out" / "checkpoint" / "kept-warm-up-0.pt").unlink()
+        monkeypatch.setattr("unified_ranker.training.warming.question_lists", lambda *_, **__: pytest.fail("asked"))
+        before = len(drawn)
+        Trainer(recipe, data=tmp_path, out=tmp_path / "out", device="cpu")
+        assert [entry.target for entry in drawn[before:]] == [entry.target for entry in drawn[:before]]
+        log = (tmp_path / "out" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["kind"] for line in log] == ["asked"]
+        assert json.loads(log[0])["asked"] > 0
 
 
 @pytest.mark.parametrize(

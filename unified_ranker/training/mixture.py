@@ -23,6 +23,7 @@ class Mixture:
         rng: Source of all draws.
 
     Attributes:
+        rng: The same.
         built: The built lists of each task whose weight is not 0.
 
     Raises:
@@ -31,7 +32,7 @@ class Mixture:
     """
 
     def __init__(self, recipe: Recipe, data: Path, rng: random.Random) -> None:
-        self._recipe, self._rng = recipe, rng
+        self._recipe, self.rng = recipe, rng
         self.built = {task: training_lists(data, task) for task in drawn_tasks(recipe.tasks)}
         self._fresh = {
             task: FreshLists(data, task, examples) for task, examples in self.built.items() if draws_anew(recipe, task)
@@ -54,12 +55,12 @@ class Mixture:
     def task(self) -> str:
         """Draw a task."""
         weights = self._recipe.tasks
-        return self._rng.choices(list(self.built), [weights[name] for name in self.built])[0]
+        return self.rng.choices(list(self.built), [weights[name] for name in self.built])[0]
 
     def example(self, task: str) -> RankingExample:
         """Draw a list of a task."""
-        if task in self._fresh and self._rng.random() < self._recipe.fresh:
-            return self._fresh[task].draw(self._rng)
-        if task in self._cloze and self._rng.random() < self._recipe.cloze:
-            return self._cloze[task].draw(self._rng)
-        return self._rng.choice(self.built[task])
+        if task in self._fresh and self.rng.random() < self._recipe.fresh:
+            return self._fresh[task].draw(self.rng)
+        if task in self._cloze and self.rng.random() < self._recipe.cloze:
+            return self._cloze[task].draw(self.rng)
+        return self.rng.choice(self.built[task])

@@ -15,6 +15,7 @@ from torch import nn
 
 from unified_ranker.backends.tokenizer import TokenizerTools, load_tokenizer
 from unified_ranker.errors import RecipeError
+from unified_ranker.files import write_whole
 from unified_ranker.model_settings import EMBEDDED, ModelSettings, embedded_path, read_settings, write_settings
 from unified_ranker.prompts import PromptWriter, choose_labels, load_template
 from unified_ranker.schema.types import DOMAINS, RankingExample
@@ -26,6 +27,7 @@ from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import BagMaker
 from unified_ranker.training.data_note import Note, note_of, parts_of, to_go_on, write_note
 from unified_ranker.training.encode import Encoded, encode, encode_grade
+from unified_ranker.training.kept import Kept
 from unified_ranker.training.lists import balanced, random_case
 from unified_ranker.training.losses import label_loss, readout_loss, vocabulary_loss
 from unified_ranker.training.mixture import Mixture
@@ -33,7 +35,7 @@ from unified_ranker.training.recipe import Recipe
 from unified_ranker.training.start import NOTED, Words, make_model
 from unified_ranker.training.tokenizer import label_names
 from unified_ranker.training.vocabulary import Vocabulary, vocabulary_of
-from unified_ranker.training.warming import warmed_words
+from unified_ranker.training.warming import kept_as, warmed_words
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Sequences that are encoded together and sorted by length before batches are cut, so that little is padding.
@@ -148,6 +150,16 @@ class Trainer:
             raise RecipeError("words.lists needs a method that shows whole lists; set words.lists=0")
         writers = {domain: self.writers[method, domain] for domain in DOMAINS}
         maker = BagMaker(writers, self.tools, sharpness=self.recipe.loss.sharpness)
+        run = {"recipe": self.recipe.to_dict(), "data": self._note}
+        kept = Kept(self._checkpoint.parent, run, self._check_same)
+        told = self._cut_log(lambda record: kept_as(record, self.recipe) in kept)
+        self.seconds = told[-1]["seconds"] if told else 0.0
+        before, began = self.seconds, time.perf_counter()
+
+        def log(record: dict[str, Any]) -> None:
+            self.seconds = before + time.perf_counter() - began
+            self._log(record)
+
         return warmed_words(
             self.recipe,
             self.mixture,
@@ -156,7 +168,8 @@ class Trainer:
             architecture,
             data=self.data,
             scratch=self.out / "teachers",
-            on_log=lambda record: self._log({"kind": "words", **record}),
+            kept=kept,
+            on_log=log,
         )
 
     def _encode(self, example: RankingExample, method: str) -> Encoded:
@@ -391,35 +404,45 @@ class Trainer:
         # Written aside and moved, so that a kill in the middle leaves the last one whole.
         torch.save(state, folder / "state.tmp")
         (folder / "state.tmp").replace(self._checkpoint)
+        # The checkpoint holds what came of it.
+        Kept(folder, {}, self._check_same).clear()
 
-    def _resume(self) -> None:
-        path = self._checkpoint
-        if not path.is_file():
-            return
-        # Our own file, which holds Python objects besides tensors.
-        state = torch.load(path, map_location=self.device, weights_only=False)
-        if state["recipe"] != self.recipe.to_dict():
+    def _check_same(self, run: Mapping[str, Any]) -> None:
+        """Check that what lies in the folder is of this very run, and take up its note of the data."""
+        if run["recipe"] != self.recipe.to_dict():
             raise RecipeError(
                 f"{str(self.out)!r} holds a run of another recipe; choose another --out, or the recipe it was "
                 "started with"
             )
         assert self._note is not None
-        self._note = to_go_on(self._note, state.get("data"), self.out)
+        self._note = to_go_on(self._note, run.get("data"), self.out)
+
+    def _resume(self) -> None:
+        path = self._checkpoint
+        if not path.is_file():
+            # What came before the first step is at hand.
+            self._cut_log(lambda record: record["step"] == 0)
+            return
+        # Our own file, which holds Python objects besides tensors.
+        state = torch.load(path, map_location=self.device, weights_only=False)
+        self._check_same(state)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average, self._pending = state["average"], state["pending"]
         self.rng.setstate(state["rng"])
         torch.set_rng_state(state["torch"].cpu())
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
-        self._cut_log()
+        self._cut_log(lambda record: record["step"] <= self.step)
 
-    def _cut_log(self) -> None:
-        """Drop what was logged after the checkpoint: the run goes through it again."""
+    def _cut_log(self, done: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+        """Drop what was logged of what is not done: the run goes through it again. Return what is left."""
         log = self.out / "log.jsonl"
-        if log.is_file():
-            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.step]
-            log.write_text("".join(kept), encoding="utf-8")
+        if not log.is_file():
+            return []
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+        left = [line for line in lines if line.endswith("\n") and done(json.loads(line))]
+        write_whole(log, "".join(left))
+        return [json.loads(line) for line in left]
 
     def export(self, folder: Path) -> Path:
         """Write a plain transformers folder, in bfloat16, with ``ranker.json``, the recipe and the hashes of the data.

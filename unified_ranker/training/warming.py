@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from unified_ranker.tasks.registry import task_named
 from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import BagMaker, Bags, rarities
 from unified_ranker.training.distil import soft_target
+from unified_ranker.training.kept import Kept
 from unified_ranker.training.mixture import Mixture
 from unified_ranker.training.questions import QuestionLists, asked_tasks, question_lists
 from unified_ranker.training.recipe import Recipe
@@ -31,6 +32,7 @@ def warmed_words(
     *,
     data: Path,
     scratch: Path,
+    kept: Kept,
     on_log: Callable[[dict[str, Any]], None],
 ) -> Words:
     """Warm words up as the recipe says.
@@ -43,8 +45,10 @@ def warmed_words(
         architecture: Sizes of the model.
         data: Folder of built tasks, for teachers.
         scratch: Folder for what teachers keep.
-        on_log: Called with the loss and the share of lists whose best candidate came first; steps are counted on from
-            run to run.
+        kept: What an earlier attempt at the run has worked out: what teachers say, questions, and whole warm-ups.
+        on_log: Called when teachers have spoken (``taught``: of how many lists), when questions were found (``asked``:
+            how many), and with the loss and the share of lists whose best candidate came first; steps are counted on
+            from run to run. Of what is kept nothing is told again.
 
     Raises:
         RecipeError: a teacher cannot teach its task, or nothing is asked in the passages of ``questions.tasks``.
@@ -52,37 +56,63 @@ def warmed_words(
         MissingExtraError: a teacher's library is not installed.
     """
     part = recipe.words
-    taught = {
-        task: taught_targets(data, task, teachers, seed=recipe.seed, scratch=scratch)
-        for task, teachers in part.teachers.items()
-        if task in mixture.built
-    }
-    asked = _asked(recipe, mixture, data)
-    rng = random.Random(recipe.seed)
+
+    def teach(task: str) -> Taught:
+        told = taught_targets(data, task, part.teachers[task], seed=recipe.seed, scratch=scratch)
+        on_log({"kind": "taught", "task": task, "taught": len(told)})
+        return told
+
+    def ask(tasks: Sequence[str]) -> QuestionLists:
+        found = question_lists(data, tasks, embed=Embedder.load())
+        on_log({"kind": "asked", "asked": len(found)})
+        return found
+
+    taught = {task: kept.once(_teacher(task), partial(teach, task)) for task in part.teachers if task in mixture.built}
+    asking = asked_tasks(recipe, mixture.built)
+    asked = kept.once("asked", partial(ask, asking)) if asking else None
     texts = (text for examples in mixture.built.values() for e in examples for text in maker.make(e).candidates)
     start = replace(words, rarity=rarities(texts, len(words.vectors)))
+    rng = random.Random(recipe.seed)
+    generators = (mixture.rng, rng)
 
-    def tell(run: int, record: dict[str, float]) -> None:
-        on_log({**record, "words_step": run * batches(part.lists) + record["words_step"]})
+    def warm(run: int) -> tuple[Words, tuple[Any, ...]]:
+        def tell(record: dict[str, float]) -> None:
+            step = run * batches(part.lists) + record["words_step"]
+            on_log({"kind": "words", **record, "words_step": step})
 
-    return mean_of(
-        [
-            warm_up(
-                start,
-                lambda: _drawn(recipe, mixture, maker, taught, asked, rng),
-                architecture,
-                lists=part.lists,
-                learning_rate=part.learning_rate,
-                on_log=partial(tell, run),
-            )
-            for run in range(part.runs)
-        ]
-    )
+        learned = warm_up(
+            start,
+            lambda: _drawn(recipe, mixture, maker, taught, asked, rng),
+            architecture,
+            lists=part.lists,
+            learning_rate=part.learning_rate,
+            on_log=tell,
+        )
+        return learned, tuple(generator.getstate() for generator in generators)
+
+    runs = []
+    for run in range(part.runs):
+        learned, states = kept.once(_warm_up(run), partial(warm, run))
+        # The next one, and the run itself, draw what they would have drawn had this one not been kept.
+        for generator, state in zip(generators, states, strict=True):
+            generator.setstate(state)
+        runs.append(learned)
+    return mean_of(runs)
 
 
-def _asked(recipe: Recipe, mixture: Mixture, data: Path) -> QuestionLists | None:
-    tasks = asked_tasks(recipe, mixture.built)
-    return question_lists(data, tasks, embed=Embedder.load()) if tasks else None
+def kept_as(record: Mapping[str, Any], recipe: Recipe) -> str:
+    """Return the name under which what a record of the log tells of is kept, or will be."""
+    if record["kind"] == "words":
+        return _warm_up((record["words_step"] - 1) // batches(recipe.words.lists))
+    return _teacher(record["task"]) if record["kind"] == "taught" else str(record["kind"])
+
+
+def _warm_up(run: int) -> str:
+    return f"warm-up-{run}"
+
+
+def _teacher(task: str) -> str:
+    return f"taught-{task}"
 
 
 def _drawn(
