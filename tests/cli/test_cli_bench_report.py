@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from command_line import Command
 from toy_runs import build_task, graded, write_cell
+from unified_ranker.benchmarks.built import BuiltTask
 from unified_ranker.benchmarks.report import draw, load, page, published, significance
 from unified_ranker.benchmarks.report.load import load_results
 from unified_ranker.benchmarks.report.rows import as_rows
@@ -400,3 +401,49 @@ def test_every_option_of_a_bias_reaches_its_place(
 )
 def test_a_bias_that_cannot_be_told_says_why(options: list[str], words: str, command: Command, run: Path) -> None:
     assert words in command("bench", "bias", *options, "--run", run).complaint()
+
+
+@pytest.fixture
+def seeds(run: Path) -> list[Path]:
+    """Return runs of three seeds: one that ranked two tasks, and two that ranked one, each another way."""
+    task = BuiltTask.open(run.parent / "data", "passage-5")
+    others = [run.parent / name for name in ("second", "third")]
+    write_cell(others[0], task, SECOND)
+    write_cell(others[1], task, {**SECOND, "q0": "abcdef", "q2": "bacdef"})
+    return [run, *others]
+
+
+def test_seeds_are_told_side_by_side(command: Command, seeds: list[Path]) -> None:
+    result = command("bench", "seeds", "toy/one", *(part for run in seeds for part in ("--run", run)))
+    assert result.code == 0, result.err
+    assert result.out.splitlines() == [
+        "toy/one; 3 runs, of one seed each",
+        "",
+        f"| RR | lists | {' | '.join(map(str, seeds))} | mean (95% interval) | random order |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+        "| passage-5 | 4 | .667 | .875 | .875 | .806 (.507 – 1.104) | .408 |",
+        "",
+        "Not ranked in every run, and left out: movie.",
+    ]
+
+
+def test_every_option_of_seeds_reaches_its_place(
+    command: Command, seeds: list[Path], asked: list[tuple[Any, Any]]
+) -> None:
+    data = seeds[0].parent / "data"
+    given = ("--run", seeds[0], "--run", seeds[1], "--data", data, "--task", "passage-5", "--metric", "Success@1")
+    result = command("bench", "seeds", "toy/one", *given)
+    assert result.code == 0, result.err
+    assert asked == [([seeds[0]], data), ([seeds[1]], data)]
+    assert result.out.splitlines()[2:] == [
+        f"| Success@1 | lists | {seeds[0]} | {seeds[1]} | mean (95% interval) | random order |",
+        "|---|--:|--:|--:|--:|--:|",
+        "| passage-5 | 4 | .500 | .750 | .625 (-.963 – 2.213) | .167 |",
+    ]
+    assert set(signature(bench.seeds).parameters) == {"name", "runs", "data", "task", "metric"}
+
+
+def test_a_seed_that_is_given_twice_is_refused(command: Command, seeds: list[Path]) -> None:
+    same = seeds[1].parent / "." / seeds[1].name
+    assert "is given twice" in command("bench", "seeds", "toy/one", "--run", seeds[1], "--run", same).complaint()
+    assert "one run has no interval" in command("bench", "seeds", "toy/one", "--run", seeds[1]).complaint()

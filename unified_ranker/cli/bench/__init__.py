@@ -10,6 +10,7 @@ from unified_ranker.cli.bench.generic import generic
 from unified_ranker.cli.bench.latency import latency
 from unified_ranker.cli.bench.report import report
 from unified_ranker.cli.bench.run import run
+from unified_ranker.cli.bench.seeds import seeds
 from unified_ranker.cli.bench.speed import speed
 from unified_ranker.cli.bench.thoughts import thoughts
 from unified_ranker.cli.bench.zero_shot import zero_shot
@@ -19,6 +20,7 @@ app.command()(run)
 app.command()(report)
 app.command()(compare)
 app.command()(bias)
+app.command()(seeds)
 app.command(name="zero-shot")(zero_shot)
 app.command()(thoughts)
 app.command()(generic)
