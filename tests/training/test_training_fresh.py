@@ -160,16 +160,16 @@ def test_names_start_together_where_the_recipe_says_so(
     told = list[Any]()
     made = Vocabulary.vectors
 
-    def seen(self: Vocabulary, size: int, histories: Any) -> Any:
-        told.append(histories)
-        return made(self, size, histories)
+    def seen(self: Vocabulary, size: int, histories: Any, **options: Any) -> Any:
+        told.append((histories, options))
+        return made(self, size, histories, **options)
 
     monkeypatch.setattr(Vocabulary, "vectors", seen)
     architecture = {**tiny_recipe().model.architecture, "labels": 40}
-    words = {"names": 9, "least": 1, "together": together}
+    words = {"names": 9, "least": 1, "together": together, "window": 5, "power": 0.5}
     recipe = tiny_recipe(model={"embeddings": "minilm", "architecture": architecture}, words=words, fresh=0.5)
     trainer = Trainer(recipe, data=tmp_path, out=tmp_path / "out", device="cpu")
-    assert told == [trainer.mixture.histories() if together else {}]
+    assert told == [(trainer.mixture.histories() if together else {}, {"window": 5, "power": 0.5})]
     assert "film i1" in trainer.vocabulary.names
 
 

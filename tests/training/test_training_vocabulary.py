@@ -72,6 +72,10 @@ def test_names_that_users_chose_start_where_their_choices_put_them_and_the_other
         assert torch.allclose(placed[place], pad(expected[name], (0, 1)), atol=1e-6)
         assert not torch.allclose(placed[place], plain[place], atol=0.1)
     assert torch.equal(placed[-1], plain[-1])
+    near = made.vectors(12, {"movie": one}, window=2, power=0.5)
+    expected_near = chosen_together(one, made.names, 11, window=2, power=0.5)
+    assert torch.allclose(near[-4], pad(expected_near["zorblax river"], (0, 1)), atol=1e-6)
+    assert not torch.allclose(near[-4], placed[-4], atol=0.01)
     # In two tasks a name stands between its two places.
     two = [["zorblax river", "zorblax hill"], ["wombleton moon", "another"]]
     both, other = made.vectors(12, {"movie": one, "game": two}), chosen_together(two, made.names, 11)

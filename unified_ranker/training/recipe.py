@@ -70,6 +70,9 @@ class WordsPart:
         together: Whether names start near those that the same training users chose, see
             :mod:`~unified_ranker.training.together`; else, and where no lists are drawn anew from histories
             (``fresh``), they start as the mean of their words.
+        window: How near two choices have to stand in a history to count as chosen together, the nearer the more; 0 for
+            anywhere in it.
+        power: Of the singular values in such a start: the more, the more it is of what tells most.
         lists: How many lists the warm-up draws, as the run does; 0 for no warm-up.
         runs: How many warm-ups there are, each from the same start and of so many lists; the words are their mean
             (Wortsman et al., "Model soups", arXiv 2203.05482). One that is longer learns its lists by heart instead.
@@ -81,6 +84,8 @@ class WordsPart:
     names: int = 0
     least: int = 3
     together: bool = False
+    window: int = 0
+    power: float = 0.75
     lists: int = 0
     runs: int = 1
     learning_rate: float = 0.003
@@ -297,11 +302,15 @@ def parse_recipe(record: Mapping[str, Any]) -> Recipe:
         ("optimizer.learning_rate", recipe.optimizer.learning_rate),
         ("optimizer.clip", recipe.optimizer.clip),
         ("words.learning_rate", recipe.words.learning_rate),
+        ("words.power", recipe.words.power),
         *((f"words.teachers.{name}.temperature", part.temperature) for name, part in recipe.words.teachers.items()),
         ("questions.temperature", recipe.questions.temperature),
     ):
         if not 0 < rate < math.inf:
             raise RecipeError(f"{where}={rate} must be > 0 and finite")
+    if recipe.words.window < 0 or recipe.words.window == 1:
+        # In a window of one, nothing stands beside anything.
+        raise RecipeError(f"words.window={recipe.words.window} must be ≥ 2, or 0 for pairs from anywhere in a history")
     if recipe.model.dtype not in ("float32", "bfloat16"):
         raise RecipeError(f"model.dtype={recipe.model.dtype!r} must be 'float32' or 'bfloat16'")
     if not 0 <= recipe.loss.distil < math.inf:

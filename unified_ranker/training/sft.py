@@ -138,7 +138,8 @@ class Trainer:
     def _words(self, architecture: Architecture) -> Words:
         """Return what is known of words before the model starts."""
         histories = self.mixture.histories() if self.recipe.words.together else {}
-        vectors = self.vocabulary.vectors(architecture.content, histories)
+        part = self.recipe.words
+        vectors = self.vocabulary.vectors(architecture.content, histories, window=part.window, power=part.power)
         # Names are not compared one by one: they stand for what was chosen together, words for what they mean.
         plain = vectors[: len(vectors) - len(self.vocabulary.names)]
         words = Words(vectors=vectors, look=first_look(plain, len(architecture.alike)))

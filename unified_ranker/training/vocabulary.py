@@ -15,7 +15,7 @@ from unified_ranker.names import plain, token_of
 from unified_ranker.schema.types import RankingExample
 from unified_ranker.training.recipe import WordsPart
 from unified_ranker.training.start import minilm_embeddings, with_further
-from unified_ranker.training.together import chosen_together
+from unified_ranker.training.together import POWER, chosen_together
 from unified_ranker.training.tokenizer import frequent_names, frequent_words, make_tokenizer
 
 
@@ -31,7 +31,12 @@ class Vocabulary:
         return make_tokenizer(labels, words=[*self.words, *map(token_of, self.names)])
 
     def vectors(
-        self, size: int, histories: Mapping[str, Sequence[Sequence[str]]] = MappingProxyType({})
+        self,
+        size: int,
+        histories: Mapping[str, Sequence[Sequence[str]]] = MappingProxyType({}),
+        *,
+        window: int = 0,
+        power: float = POWER,
     ) -> torch.Tensor:
         """Return a vector of each word and name to start from, (tokens, ``size``); see :class:`.start.Words`.
 
@@ -41,12 +46,14 @@ class Vocabulary:
         Args:
             size: Dimensions, of which the last is ballast.
             histories: What each user of each task chose, by what it is called; empty for names from their words alone.
+            window: See :func:`~unified_ranker.training.together.chosen_together`.
+            power: See there.
         """
         vectors = with_further(minilm_embeddings(size), self.words, make_tokenizer(1))
         vectors = with_further(vectors, self.names, make_tokenizer(1, words=self.words))
         placed: dict[str, torch.Tensor] = {}
         for chosen in histories.values():
-            for name, vector in chosen_together(chosen, self.names, size - 1).items():
+            for name, vector in chosen_together(chosen, self.names, size - 1, window=window, power=power).items():
                 # A film and a game may have one name.
                 placed[name] = placed.get(name, 0) + vector
         first = len(vectors) - len(self.names)
