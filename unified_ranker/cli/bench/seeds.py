@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unified_ranker.cli.bench.shared import BuiltData, Metric, results_of
 from unified_ranker.errors import OptionError
+
+if TYPE_CHECKING:
+    from unified_ranker.benchmarks.report.load import Result
 
 
 def seeds(
@@ -26,7 +29,7 @@ def seeds(
     """
     from unified_ranker.benchmarks.report.seeds import left_out, over_seeds, seeds_table
 
-    loaded = {}
+    loaded: dict[str, list[Result]] = {}
     for run in runs:
         if run.resolve() in {Path(known).resolve() for known in loaded}:
             raise OptionError(f"--run {run} is given twice; each seed has a run of its own")
