@@ -55,8 +55,8 @@ class Trainer:
 
     Raises:
         MissingSourceError: a task of the recipe is not built in ``data``.
-        DataError: a task has no training lists.
-        RecipeError: the recipe's model cannot be made.
+        DataError: a task has no training lists, or ``out`` holds warm-ups on other data.
+        RecipeError: the recipe's model cannot be made, or ``out`` holds warm-ups of another recipe.
     """
 
     def __init__(
@@ -78,6 +78,8 @@ class Trainer:
         self.rng = random.Random(recipe.seed)
         self.mixture = Mixture(recipe, data, self.rng)
         self._note: Note | None = note_of(data, parts_of(recipe, self.mixture.built))
+        run = {"recipe": recipe.to_dict(), "data": self._note}
+        self._kept = Kept(self._checkpoint.parent, run, self._check_same)
         self.architecture = None if recipe.model.source else _architecture(recipe)
         self.vocabulary = Vocabulary()
         self.tokenizer, self.labels, context = self._read()
@@ -151,9 +153,7 @@ class Trainer:
             raise RecipeError("words.lists needs a method that shows whole lists; set words.lists=0")
         writers = {domain: self.writers[method, domain] for domain in DOMAINS}
         maker = BagMaker(writers, self.tools, sharpness=self.recipe.loss.sharpness)
-        run = {"recipe": self.recipe.to_dict(), "data": self._note}
-        kept = Kept(self._checkpoint.parent, run, self._check_same)
-        told = self._cut_log(lambda record: kept_as(record, self.recipe) in kept)
+        told = self._cut_log(lambda record: kept_as(record, self.recipe) in self._kept)
         self.seconds = told[-1]["seconds"] if told else 0.0
         before, began = self.seconds, time.perf_counter()
 
@@ -169,7 +169,7 @@ class Trainer:
             architecture,
             data=self.data,
             scratch=self.out / "teachers",
-            kept=kept,
+            kept=self._kept,
             on_log=log,
         )
 
@@ -406,7 +406,7 @@ class Trainer:
         torch.save(state, folder / "state.tmp")
         (folder / "state.tmp").replace(self._checkpoint)
         # The checkpoint holds what came of it.
-        Kept(folder, {}, self._check_same).clear()
+        self._kept.clear()
 
     def _check_same(self, run: Mapping[str, Any]) -> None:
         """Check that what lies in the folder is of this very run, and take up its note of the data."""
