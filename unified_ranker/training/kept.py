@@ -46,10 +46,7 @@ class Kept:
         made = make()
         self._folder.mkdir(parents=True, exist_ok=True)
         write_whole(self._note, json.dumps(self._run))
-        # Written aside and moved, so that a kill in the middle leaves nothing half.
-        part = path.with_suffix(".part")
-        torch.save(made, part)
-        part.replace(path)
+        save_whole(path, made)
         return made
 
     def clear(self) -> None:
@@ -59,3 +56,10 @@ class Kept:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"kept-{name}.pt"
+
+
+def save_whole(path: Path, found: Any) -> None:
+    """Save an object whole or not at all: aside, and moved; a kill in the middle leaves what was there before."""
+    part = path.with_name(f"{path.name}.part")
+    torch.save(found, part)
+    part.replace(path)

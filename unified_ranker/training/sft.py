@@ -27,7 +27,7 @@ from unified_ranker.training.architecture import Architecture
 from unified_ranker.training.bags import BagMaker
 from unified_ranker.training.data_note import Note, note_of, parts_of, to_go_on, write_note
 from unified_ranker.training.encode import Encoded, encode, encode_grade
-from unified_ranker.training.kept import Kept
+from unified_ranker.training.kept import Kept, save_whole
 from unified_ranker.training.lists import balanced, random_case
 from unified_ranker.training.losses import label_loss, readout_loss, vocabulary_loss
 from unified_ranker.training.mixture import Mixture
@@ -387,8 +387,7 @@ class Trainer:
         return found
 
     def _save(self) -> None:
-        folder = self._checkpoint.parent
-        folder.mkdir(exist_ok=True)
+        self._checkpoint.parent.mkdir(exist_ok=True)
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -402,9 +401,7 @@ class Trainer:
             "recipe": self.recipe.to_dict(),
             "data": self._note,
         }
-        # Written aside and moved, so that a kill in the middle leaves the last one whole.
-        torch.save(state, folder / "state.tmp")
-        (folder / "state.tmp").replace(self._checkpoint)
+        save_whole(self._checkpoint, state)
         # The checkpoint holds what came of it.
         self._kept.clear()
 
